@@ -71,6 +71,10 @@ def _named(name: str, through: tuple[Path, ...]) -> ArchitectureConfig:
         return _read(FOLDER / f"{name}.yaml", through)
     if name.endswith((".yaml", ".yml")):
         return _read(through[-1].parent / name if through else Path(name), through)
+    if Path(f"{name}.yaml").is_file():
+        raise UserError(
+            f"the catalogue has no architecture '{name}'; the file {name}.yaml is named by its path: give it"
+        )
     raise unknown_name("architecture", name, catalogue_names())
 
 

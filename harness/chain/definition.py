@@ -183,6 +183,10 @@ class ChainStudy:
         """The settings of that stage alone."""
         return dict((self.stages[name] or {}).get("settings") or {})
 
+    def names_teacher(self, stage: str) -> bool:
+        """Whether that stage learns from a network that is none of the chain's."""
+        return "objective.teacher.name" in {**self.own(stage), **self.said.get(stage, {})}
+
     @property
     def trained(self) -> tuple[str, ...]:
         return tuple(name for name in self.stages if name in TRAINED)
@@ -207,9 +211,7 @@ def _check_needs(study: ChainStudy) -> None:
         study.stage(name)
     _check_search(stages["search"] or {} if "search" in stages else {"space": ""})
     _check_architectures(study)
-    taught = {**study.settings, **(study.own("distil") if "distil" in stages else {})}
-    taught |= study.said.get("distil", {})
-    if {"distil", "teacher"} & set(stages) == {"distil"} and "objective.teacher.name" not in taught:
+    if {"distil", "teacher"} & set(stages) == {"distil"} and not study.names_teacher("distil"):
         raise UserError(
             "stage distil learns from a teacher, and there is none; add stage teacher, or name a network that was "
             "trained: distil: {settings: {objective.teacher.name: KEY}}"

@@ -37,7 +37,7 @@ from harness.trials.outcomes import quantity_names
 from harness.trials.prepared import prepare
 from harness.trials.promoted import LONGER
 from harness.trials.protocols import latents_of
-from harness.trials.rehearsal import rehearse
+from harness.trials.rehearsal import Rehearsal, rehearse
 from harness.trials.settings import Settings, settings_of
 from harness.trials.single import DEFAULTS
 from harness.trials.study_data import pictures_of
@@ -162,7 +162,7 @@ class Plan:
         self.chain, self.study = chain, chain.study
         self.stages = list(self.study.stages)
         self.stages = self.stages[: self.stages.index(until) + 1] if until is not None else self.stages
-        self._fits: dict[str, tuple[ArchitectureConfig, int]] = {}
+        self._fits: dict[str, Rehearsal] = {}
 
     def work(self, stage: str) -> Work | None:
         """What is left of one that was looked at; None for one that is done, or computes little: minutes at most."""
@@ -254,27 +254,26 @@ class Plan:
     def _fitted(self, stage: str, settings: Settings) -> Training:
         """Of the stage's network, whose weights and teacher may be still to come."""
         config = architecture(read_space(self.chain.sweep.space).base) if stage == "search" else None
-        network, side = self._fit(stage, config or self.chain.architecture_of(stage), settings)
-        training = training_of(network, side, settings)
-        return replace(training, teacher_macs=self._teacher_macs(settings, training.macs))
+        config = config or self.chain.architecture_of(stage)
+        fit = self._fit(stage, config, settings)
+        training = training_of(fit.networks[config.fingerprint], fit.side, settings, fit.teacher)
+        if fit.teacher is not None or teacher_of(settings.objective) is None:
+            return training
+        macs = self._teacher.macs if "teacher" in self.study.stages else training.macs
+        return replace(training, teacher_macs=settings.objective.passes.of_teacher * macs)
 
-    def _fit(self, stage: str, config: ArchitectureConfig, settings: Settings) -> tuple[ArchitectureConfig, int]:
-        """Fitted to the data, and the side of what it sees; once a network, since data takes seconds to load."""
+    def _fit(self, stage: str, config: ArchitectureConfig, settings: Settings) -> Rehearsal:
+        """Of its network and a teacher that it names, fitted to the data; once, since data takes seconds to load. What
+        the chain itself is still to train is left out."""
+        if stage != "decoder":
+            is_here = stage in self.study.stages and self.study.names_teacher(stage)
+            objective = settings.objective if is_here else FlowMatchingConfig()
+            settings = replace(settings, objective=objective, initial=None)
         sees = identity({name: getattr(settings, name) for name in ("task", "data", "autoencoder", "text")})
-        fit_key = f"{config.fingerprint} {canonical_json(sees)}"
+        fit_key = f"{config.fingerprint} {canonical_json(sees)} {teacher_of(settings.objective)}"
         if fit_key not in self._fits:
-            alone = settings if stage == "decoder" else replace(settings, objective=FlowMatchingConfig(), initial=None)
-            rehearsed = rehearse(alone, {stage: config})
-            self._fits[fit_key] = rehearsed.networks[stage], rehearsed.side
+            self._fits[fit_key] = rehearse(settings, {config.fingerprint: config})
         return self._fits[fit_key]
-
-    def _teacher_macs(self, settings: Settings, own: int) -> int:
-        teacher = teacher_of(settings.objective)
-        if teacher is None:
-            return 0
-        macs = self._teacher.macs if "teacher" in self.study.stages else own
-        guided = 1 if getattr(teacher, "guidance_scale", 1) == 1 else 2
-        return settings.objective.passes.of_teacher * macs * guided
 
     @cached_property
     def _teacher(self) -> Training:

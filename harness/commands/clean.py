@@ -4,6 +4,7 @@
     OUT/NAME/attempts/           see `launch.cleaning`
     OUT/store/artifacts/KEY      where the store has no record KEY, and no study a job that could bring it back
     OUT/scores/parts/KEY         of a score that is stored; and of one that nobody has gone on with for a week
+    OUT/packages/KEY             Core ML packages where the store has no record KEY, a week old
     temporary files              anywhere below, an hour old
     OUT/cache/*                  if asked for: it is computed again
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from harness.records.store import Store
 
 ABANDONED_S = 7 * 24 * 3600.0
-"""Since anybody sampled a part of a score: a queue's jobs may begin that late."""
+"""Since anybody sampled a part of a score, or wrote a package: a queue's jobs may begin that late."""
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -112,7 +113,8 @@ def plan(out: Path, studies: Sequence[Path], *, whole: bool, cache: bool) -> lis
     items = [item for study in studies for item in (*_checkpoints(study), *_attempts(study, store))]
     items += [item for study in studies for item in temporaries(study, now)]
     if whole:
-        items += [*_orphans(store, studies), *_parts(out, store, now), *temporaries(out, now)]
+        items += [*_orphans(store, studies), *_parts(out, store, now), *_packages(out, store, now)]
+        items += temporaries(out, now)
     if cache and not cache_folder(out).is_symlink():
         items += [removable(path, "caches") for path in sorted(cache_folder(out).glob("*"))]
     return outermost(items)
@@ -166,6 +168,16 @@ def _parts(out: Path, store: Store, now: float) -> Iterator[Removable]:
         least = STALE_S if folder.name in stored else ABANDONED_S
         if now - last_change(folder) > least and not any(map(is_held, folder.glob("*lock"))):
             yield removable(folder, "parts of scores")
+
+
+def _packages(out: Path, store: Store, now: float) -> Iterator[Removable]:
+    """Of no record: their trial was removed, or others' weights were packaged, which the same command does again."""
+    from harness.records.record import TrialRecord
+
+    stored = set(store.keys(TrialRecord))
+    for folder in sorted((out / "packages").glob("[!.]*")):
+        if folder.name not in stored and now - last_change(folder) > ABANDONED_S:
+            yield removable(folder, "packages without a record")
 
 
 def _remove(items: Sequence[Removable]) -> None:

@@ -43,6 +43,11 @@ def flags(parser: argparse.ArgumentParser) -> None:
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     shown.add_argument("--html", action="store_true", help="write a page, of two trials too: OUT/pages/A_and_B.html")
+    parser.add_argument(
+        "--linked",
+        action="store_true",
+        help="of a page: plotly's script (5 MB) lies once in OUT, and the page links to it",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -52,6 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.html:
         print(_page(arguments))
         return 0
+    if arguments.linked:
+        raise UserError("--linked is said of a page, which --html writes; leave it out, or give both")
     if arguments.overrides:
         raise UserError(
             f"compare takes no settings, and '{arguments.overrides[0]}' is one; write the YAML of a variant"
@@ -88,7 +95,8 @@ def _page(arguments: argparse.Namespace) -> Path:
 
     if arguments.other is None:
         raise UserError(f"--html compares two trials or two architectures, and '{arguments.name}' is one; name another")
-    return comparison_page(out_of(arguments.overrides), arguments.name, arguments.other, arguments.latent)
+    out = out_of(arguments.overrides)
+    return comparison_page(out, arguments.name, arguments.other, arguments.latent, linked=arguments.linked)
 
 
 VERB = Verb(

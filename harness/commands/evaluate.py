@@ -20,7 +20,7 @@ from harness.records.store import check_file_writable
 from harness.records.terminal import quantities_table, table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from harness.reporting.score_sweeps import ScorePoint
 
@@ -68,14 +68,20 @@ def _whole_number(text: str) -> int:
 
 def check(arguments: argparse.Namespace) -> None:
     from harness.trials.checks import check_device
+    from harness.trials.scores.reconstructed import reconstructs
     from harness.trials.scores.request import check_jobs
     from harness.trials.settings import settings_of
-    from harness.trials.trained import OTHERS, names_network, network_and_settings
+    from harness.trials.trained import OTHERS, names_network, network_of, settings_about
 
     overrides = [*arguments.overrides, "count_only=false"]
     _check_flags(arguments)
+    arguments.reconstructs = False
     if names_network(arguments.name):
-        arguments.what, arguments.settings = network_and_settings(arguments.name, overrides, OTHERS, scored=True)
+        arguments.what = network_of(arguments.name, overrides, OTHERS)
+        if reconstructs(arguments.what):
+            _check_reconstruction(arguments, overrides)
+            return
+        arguments.settings = settings_about(arguments.what, overrides, scored=True)
     else:
         arguments.what = Path(arguments.name)
         _check_at_hand(arguments)
@@ -84,6 +90,20 @@ def check(arguments: argparse.Namespace) -> None:
     check_device(arguments.settings)
     if _is_sweep(arguments):
         _check_sweep(arguments)
+
+
+def _check_reconstruction(arguments: argparse.Namespace, overrides: list[str]) -> None:
+    """Of a decoder or an autoencoder: its settings; flags of sampling are refused."""
+    from harness.trials.checks import check_device
+    from harness.trials.scores.reconstructed import scoring_settings
+
+    for flag in ("beside", "to", "build", "guidance", "steps", "ema", "plot", "workers"):
+        if getattr(arguments, flag) is not None:
+            raise UserError(
+                f"--{flag} is of pictures that are sampled, and {arguments.what.title} decodes; leave it out"
+            )
+    arguments.reconstructs, arguments.settings = True, scoring_settings(arguments.what, overrides)
+    check_device(arguments.settings)
 
 
 def _check_flags(arguments: argparse.Namespace) -> None:
@@ -133,11 +153,17 @@ def _override(arguments: argparse.Namespace, setting: str) -> str | None:
 def run(arguments: argparse.Namespace) -> int:
     from harness.trials.scores.evaluate import differences, evaluate
     from harness.trials.scores.request import against
+    from harness.trials.trained import TrainedNetwork
 
+    if arguments.reconstructs:
+        return _reconstruct(arguments)
     if _is_sweep(arguments):
         return _sweep(arguments)
     settings, workers = arguments.settings, arguments.workers
-    evaluated = evaluate(arguments.name, settings, to=arguments.to, build=arguments.build, workers=workers)
+    network = arguments.what if isinstance(arguments.what, TrainedNetwork) else None
+    evaluated = evaluate(
+        arguments.name, settings, network=network, to=arguments.to, build=arguments.build, workers=workers
+    )
     quantities, remarks = evaluated.quantities, evaluated.remarks
     if arguments.beside is not None:
         other = evaluate(arguments.beside, settings, workers=workers)
@@ -145,13 +171,26 @@ def run(arguments: argparse.Namespace) -> int:
         remarks += other.remarks
     for remark in dict.fromkeys(remarks):
         print(remark, file=sys.stderr)
-    if arguments.json:
+    # `digits.npz against digits: KID-EffLite0@64, N=60 against 14; ...`
+    return _show(f"{arguments.name} against {against(settings)}", quantities, as_json=arguments.json)
+
+
+def _reconstruct(arguments: argparse.Namespace) -> int:
+    from harness.trials.scores.reconstructed import reconstruction_scores
+
+    quantities = reconstruction_scores(arguments.settings)
+    measured = (each for each in quantities.values() if isinstance(each, Measured))
+    data = next(str(each.conditions["data"]) for each in measured)
+    return _show(f"{arguments.name} on {data}", quantities, as_json=arguments.json)
+
+
+def _show(title: str, quantities: Mapping[str, Quantity], *, as_json: bool) -> int:
+    if as_json:
         print(json.dumps(to_plain(quantities)))
         return 0
     measured = (each for each in quantities.values() if isinstance(each, Measured))
     labels = dict.fromkeys(str(each.conditions["label"]) for each in measured if "label" in each.conditions)
-    # `digits.npz against digits: KID-EffLite0@64, N=60 against 14; ...`
-    print(quantities_table(f"{arguments.name} against {against(settings)}: {'; '.join(labels)}", quantities))
+    print(quantities_table(f"{title}: {'; '.join(labels)}", quantities))
     return 0
 
 
@@ -242,7 +281,8 @@ def _shown(quantity: Quantity) -> str:
 
 
 VERB = Verb(
-    summary="score a trial's checkpoint, or images that others made, against a data set or a reference file",
+    summary="score a trial's checkpoint, or images that others made, against a data set or a reference file; a decoder "
+    "by the pictures that it makes again",
     name="a trial's key or its first digits, a file of weights, a promoted YAML, a folder of images or of a diffusers "
     "pipeline, an .npz of images (arr_0) or of statistics (mu, sigma)",
     example="harness evaluate ~/generated data=digits --json",

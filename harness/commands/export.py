@@ -165,8 +165,9 @@ def _weights_as(
         return palettes
     if arguments.at_most_mb is None:
         return converted.config.bits
-    layers = palette_errors(subject, converted)
-    plan = cheapest(layers, round(1e6 * arguments.at_most_mb))
+    at_most_bytes = round(1e6 * arguments.at_most_mb)
+    layers = palette_errors(subject, converted, at_most_bytes)
+    plan = cheapest(layers, at_most_bytes)
     file = path.with_suffix(".palettes.yaml")
     about = (
         f"At most {arguments.at_most_mb:g} MB of palettized tensors, for {arguments.name}, measured on {subject.source}"
@@ -205,12 +206,13 @@ def _parity(subject: Subject, program: Program, *, is_palettized: bool) -> tuple
 
 
 def _cut(subject: Subject, package: Path, program: Program) -> tuple[dict[str, Any], str]:
-    from harness.coreml.chunks import chunks_psnr_db, cut_in_two
+    from harness.coreml.chunks import check_chain, chunks_psnr_db, cut_in_two
     from harness.coreml.mil_program import read_program
 
     chunks = cut_in_two(package)
     parts = [read_program(each) for each in chunks]
     nearness = min(chunks_psnr_db(program, parts, each) for each in subject.inputs)
+    check_chain(nearness)
     names = " and ".join(map(str, chunks))
     line = f"in two parts, {names}: one after the other, {nearness:.1f} dB of the whole"
     return {"chunks": [str(each) for each in chunks], "chunks_db": nearness}, line

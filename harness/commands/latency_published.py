@@ -40,8 +40,10 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"\n{scores_table(points, left_out_errors(points, errors))}")
     for title in KEYS:
         print(f"\n{groups_table(points, errors, title)}")
+    print(f"\n{_later(rows, calibration.fitted)}")
     print(f"\n{_on_device(rows, points, calibration.fitted, errors)}")
     print(f"\n{_ratios(points, calibration.fitted)}")
+    print(f"\n{_direct(calibration.fitted)}")
     print(f"\n{_ladder(calibration)}")
     return 0
 
@@ -56,11 +58,15 @@ VERB = Verb(
 
 
 def _rows_table(rows: Sequence[PublishedRow], points: Sequence[Point], fitted: Fitted, errors_left_out: Vector) -> str:
-    """Left out: predicted without any latency of its series, with the interval that the other series' errors give."""
+    """Left out: predicted without any latency of its series, with the interval that the other series' errors give. An
+    excluded row of a network that is counted has a prediction too, which tests nothing."""
     import numpy as np
 
     from harness.predictor.evaluation import NOMINAL, left_out_half_widths
     from harness.predictor.fit import errors
+    from harness.predictor.published import read_counts
+
+    counts = read_counts()
 
     used = iter(
         zip(points, errors_left_out, left_out_half_widths(points, errors_left_out), errors(fitted, points), strict=True)
@@ -69,7 +75,9 @@ def _rows_table(rows: Sequence[PublishedRow], points: Sequence[Point], fitted: F
     for row in rows:
         head = (row.model, row.input_px or "", row.chip, row.batch, f"{row.weight_bits:g}", f"{row.latency_ms:g}")
         if row.exclusion is not None:
-            shown.append((*head, "excluded", "", "", ""))
+            known = counts.get(row.network)
+            whole = "" if known is None else f"{fitted.predict(known, row.chip, row.weight_bits):.3g}"
+            shown.append((*head, "excluded", "", "", whole))
             continue
         point, error, reach, inside = next(used)
         assert (point.model, point.chip, point.latency_ms) == (row.model, row.chip, row.latency_ms)
@@ -80,7 +88,7 @@ def _rows_table(rows: Sequence[PublishedRow], points: Sequence[Point], fitted: F
         )
     published_columns = ("model", "px", "chip", "batch", "bits", "published ms")
     columns = (*published_columns, "left out ms", "error", f"{NOMINAL:.0%} interval", "fitted ms")
-    title = "published latencies; 'left out' is predicted without the model's series, 'fitted' with it"
+    title = "published latencies; 'left out' is predicted without the model's series, 'fitted' by the fit of all"
     return table(columns, shown, title)
 
 
@@ -100,23 +108,64 @@ def _ratios(points: Sequence[Point], fitted: Fitted) -> str:
     from harness.predictor.ratios import predicted_ratios, published_ratios
 
     ratios = published_ratios()
-    shown, counted = [], []
+    shown, counted, reasons = [], [], []
     for ratio, value in zip(ratios, predicted_ratios(ratios, points, fitted), strict=True):
-        cells = [ratio.what, ratio.printed, *("" if value is None else f"{value:.2f}", "")]
-        if ratio.pair is not None:
-            inside = ratio.of(fitted)
-            cells[3] = f"{inside:.2f}" + (", seen" if ratio.fitted else "")
-        if ratio.pair is not None and value is not None and not ratio.out:
+        if ratio.out:
+            reasons.append(f"  {ratio.what}: {ratio.out}")
+        if ratio.pair is None or value is None:
+            continue
+        inside = ratio.of(fitted)
+        if not ratio.out:
             counted.append((ratio.pair.ratio, value, inside))
-        shown.append((*cells, ratio.out or f"{(value or 0) / float(ratio.printed) - 1:+.0%}"))
-    columns = ("ratio", "printed", "left out", "fitted", "left out, error, or why it does not count")
+        error = "not counted" if ratio.out else f"{value / ratio.pair.ratio - 1:+.0%}"
+        seen = f"{inside:.2f}" + (", seen" if ratio.fitted else "")
+        shown.append((ratio.what.partition(": ")[0], ratio.printed, f"{value:.2f}", error, seen))
+    columns = ("ratio", "printed", "left out", "error", "fitted")
     right = sum((printed > 1) == (value > 1) for printed, value, _ in counted)
     typical = [np.median([abs(one[of] / one[0] - 1) for one in counted]) for of in (1, 2)]
     end = f"of {len(counted)} that count, {right} left out go in the printed direction; "
     end += f"median deviation {typical[0]:.0%} left out, {typical[1]:.0%} fitted ('seen': by the fit, as a ratio)"
-    return (
-        f"{table(columns, shown, 'ratios that isolate an effect; left out: without the series of its networks')}\n{end}"
-    )
+    title = "ratios that isolate an effect; left out: without the series of its networks"
+    return "\n".join([table(columns, shown, title), end, "not counted:", *reasons])
+
+
+def _later(rows: Sequence[PublishedRow], start: Fitted) -> str:
+    """The rows that were read last, by a fit of those before: no parameter has seen them."""
+    from harness.predictor.evaluation import scores_by
+    from harness.predictor.fit import errors, fit
+    from harness.predictor.published import published_points
+    from harness.predictor.ratios import published_pairs
+
+    before, later = (published_points([row for row in rows if row.later is when]) for when in (False, True))
+    known = {point.series for point in before}
+    logs = errors(fit(before, published_pairs(), start), later)
+    groups = {
+        **scores_by(later, logs, lambda point: point.family),
+        **scores_by(later, logs, lambda point: "of a known series" if point.series in known else "of a new series"),
+        **scores_by(later, logs, lambda _: "all"),
+    }
+    shown = [
+        (name, one.rows, one.series, f"{one.median_error:.1%}", "" if isnan(one.tau) else f"{one.tau:.2f}")
+        for name, one in groups.items()
+    ]
+    title = f"rows read later, by a fit of the {len(before)} before them"
+    return table(("", "rows", "series", "median error", "tau on a chip"), shown, title)
+
+
+def _direct(fitted: Fitted) -> str:
+    """Single operators by direct programs: what whole networks under Core ML do not show."""
+    from harness.predictor.direct import published_direct
+
+    shown = []
+    for row in published_direct():
+        cells = ("", row.out)
+        if not row.out and row.printed_ms is not None:
+            value = row.predicted_ms(fitted)
+            cells = (f"{value:.3g}", f"{value / row.printed_ms - 1:+.0%}")
+        printed_ms = "" if row.printed_ms is None else f"{row.printed_ms:.3g}"
+        shown.append((row.what, row.chip, row.printed, printed_ms, *cells))
+    columns = ("operator", "chip", "printed", "ms", "predicted", "error, or why there is none")
+    return table(columns, shown, "single operators by direct programs, not Core ML: never fitted to")
 
 
 def _on_device(rows: Sequence[PublishedRow], points: Sequence[Point], fitted: Fitted, errors_left_out: Vector) -> str:
@@ -203,6 +252,7 @@ def _order(published: Published, predicted: Mapping[str, float]) -> str:
 
 PREDICTOR = "this predictor"
 MANY = 20  # rows from which on a family's coverage is judged by itself; smaller ones are pooled
+POOLED = f"those below {MANY} rows"
 KEYS = ("family", "series", "chip")
 
 
@@ -220,8 +270,12 @@ def scores_table(points: Sequence[Point], errors: Mapping[str, Vector]) -> str:
     from harness.predictor.evaluation import NOMINAL, score
 
     scores = {name: score(points, of_method) for name, of_method in errors.items()}
-    rows = [(name, f"{one.median_error:.1%}", f"{one.tau:.3f}", f"{one.coverage:.0%}") for name, one in scores.items()]
-    columns = ("each series left out", "median error", "tau in (chip, family)", f"in {NOMINAL:.0%} interval")
+    rows = [
+        (name, f"{one.median_error:.1%}", f"{one.tau:.3f}", f"{one.tau_in_family:.3f}", f"{one.coverage:.0%}")
+        for name, one in scores.items()
+    ]
+    taus = ("tau on a chip", "of a family too")
+    columns = ("each series left out", "median error", *taus, f"in {NOMINAL:.0%} interval")
     one = scores[PREDICTOR]
     return table(columns, rows, f"{one.rows} latencies of {one.series} series")
 
@@ -237,14 +291,14 @@ def groups_table(points: Sequence[Point], errors: Vector, key: str) -> str:
     few = {name for name, one in scores.items() if one.rows < MANY}
     if key == "family" and few:
         pooled = np.array([point.family in few for point in points])
-        scores[f"those below {MANY} rows"] = score(points, errors, pooled)
+        scores[POOLED] = score(points, errors, pooled)
     rows = [_group_cells(name, one) for name, one in scores.items()]
     columns = (key, "rows", "series", "median error", "tau", "inside", "if 90% hold")
     return table(columns, rows, f"by {key}, each series left out; sources that differ are a range")
 
 
 def _group_cells(name: str, one: Score) -> tuple[str | int, ...]:
-    enough = one.rows >= MANY
+    enough = one.rows >= MANY or name == POOLED
     band = f"{one.band[0]:.0%} to {one.band[1]:.0%}" if enough else ""
     tau = "" if isnan(one.tau) else f"{one.tau:.2f}"
     return name, one.rows, one.series, f"{one.median_error:.1%}", tau, f"{one.coverage:.0%}", band

@@ -32,6 +32,11 @@ class Line:
     source: str = ""
 
     @property
+    def fitted_to(self) -> str:
+        """What the data have of a network whose latency is predicted; "" where it tests the predictor."""
+        return str(self.quantity.conditions.get("fitted_to", "")) if isinstance(self.quantity, Predicted) else ""
+
+    @property
     def plain(self) -> dict[str, Any]:
         """The keys of `harness latency predict --json`, and the published number."""
         quantity, is_known = self.quantity, isinstance(self.quantity, Measured | Predicted)
@@ -41,6 +46,7 @@ class Line:
             "high_ms": getattr(quantity, "high", None),
             "kind": quantity.kind,
             **({"extrapolated": quantity.extrapolated} if isinstance(quantity, Predicted) else {}),
+            **({"fitted_to": self.fitted_to} if self.fitted_to else {}),
             **({} if is_known else {"reason": getattr(quantity, "reason", "")}),
             **({} if self.published_ms is None else {"published_ms": self.published_ms, "published_by": self.source}),
         }
@@ -131,8 +137,8 @@ def _text(head: Mapping[str, Any], lines: Mapping[str | int, Line]) -> str:
     totals = [line.quantity for key, line in lines.items() if isinstance(key, int)]
     notes = dict.fromkeys(one.reason for one in totals if isinstance(one, Unavailable))
     for line in lines.values():
-        if isinstance(line.quantity, Predicted) and (fitted_to := line.quantity.conditions.get("fitted_to")):
-            notes[f"fitted, so that meeting it proves little: the data have {fitted_to}"] = None
+        if line.fitted_to:
+            notes[f"fitted, so that meeting it proves little: the data have {line.fitted_to}"] = None
     return "\n".join([table(columns, [row[:width] for row in rows], title), LEFT_OUT, *notes])
 
 

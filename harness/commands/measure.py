@@ -41,7 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
         head = {"name": arguments.name, **{name: getattr(cost, name) for name in TOTALS}}
         print(json.dumps(head | {"latent": latent, "fingerprint": architecture.fingerprint, **by_everything(cost)}))
         return 0
-    print(f"{arguments.name} at a {latent}x{latent} latent ({architecture.fingerprint})")
+    tokens = getattr(architecture, "context_length", None)  # a decoder has none
+    reads = f", its prompts of {tokens} token{'s' if tokens != 1 else ''}" if tokens is not None else ""
+    print(f"{arguments.name} at a {latent}x{latent} latent{reads} ({architecture.fingerprint})")
     for by in (arguments.by,) if arguments.by else ("stage", "operator"):
         print(cost_table(cost, by))
     print("activations: numbers that the operators write in one forward pass, views apart; 2 bytes each in fp16")

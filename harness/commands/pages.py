@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from harness.records.errors import UserError
 from harness.records.manifest import MANIFEST_FILE, Manifest, Rung, read_manifest
 from harness.records.plain import from_plain
+from harness.records.quantities import TWIN
 from harness.records.record import KEY_PREFIX, TrialRecord, key_that_begins, trial_key, why
 from harness.records.store import Store
 from harness.reporting.links import PAGES, links_from
@@ -72,7 +73,7 @@ def trial_page(out: Path, name: str, *, linked: bool = False) -> Path:
     return write_trial_page(store, [compared], path, **_protocol_of(record), title=_title(record), scripts=scripts)
 
 
-def comparison_page(out: Path, a: str, b: str, latent: int | None = None) -> Path:
+def comparison_page(out: Path, a: str, b: str, latent: int | None = None, *, linked: bool = False) -> Path:
     """Write OUT/pages/A_and_B.html of two trials, or two architectures; its path."""
     from harness.reporting.trial_page import write_trial_page
     from harness.trials.spec import store_of
@@ -92,7 +93,7 @@ def comparison_page(out: Path, a: str, b: str, latent: int | None = None) -> Pat
         compared = _told_apart(compared, records)
     compared[1] = _edited(*compared)
     path = out / PAGES / f"{_file_name(a)}_and_{_file_name(b)}.html"
-    return write_trial_page(store, compared, path, **more)
+    return write_trial_page(store, compared, path, scripts=out if linked else None, **more)
 
 
 def _key(out: Path, name: str) -> str:
@@ -161,7 +162,7 @@ def _of_trial(out: Path, store: Store, record: TrialRecord, compared: Mapping[in
     from harness.reporting.networks import ShownNetwork
     from harness.reporting.trial_page import Compared
 
-    config, unknown = _architecture(record)
+    config, unknown = _architecture(record.architecture)
     cost, twin, no_cost = _costs(record, config)
     belongs = list(studies_of(out, record.key))
     network = ShownNetwork(
@@ -174,17 +175,17 @@ def _of_trial(out: Path, store: Store, record: TrialRecord, compared: Mapping[in
         no_cost=no_cost,
         key=record.key,
         said=tuple(_said(record)),
-        links=tuple(_links(out, record, belongs)),
+        links=tuple(_links(out, record, belongs, compared=compared is not None)),
         commands=tuple(_commands(out, record, belongs)),
     )
     return Compared(network=network, trials=_alone(store, record) if compared is None else compared)
 
 
-def _architecture(record: TrialRecord) -> tuple[ArchitectureConfig | None, str]:
+def _architecture(plain: Mapping[str, Any]) -> tuple[ArchitectureConfig | None, str]:
     from harness.architecture.config import ArchitectureConfig
 
     try:
-        return from_plain(ArchitectureConfig, record.architecture), ""
+        return from_plain(ArchitectureConfig, plain), ""
     except UserError as error:
         return None, f"its architecture is of another version ({error})"
 
@@ -216,14 +217,25 @@ def _costs(
 def network_cost(record: TrialRecord) -> PlacedCost | None:
     """Of the network itself, at the latent that its counts are of, predicted as its record's latency is; None where
     another version made it, or it has no counts."""
+    return _cost_as_counted(record, record.architecture)
+
+
+def twin_cost(record: TrialRecord, rung: Rung) -> PlacedCost | None:
+    """The same of the rung's deployment twin; None also where the record has counted another one."""
+    if _condition(record, "twin.macs", "twin_fingerprint") != rung.twin_fingerprint:
+        return None
+    return _cost_as_counted(record, rung.twin_architecture, TWIN)
+
+
+def _cost_as_counted(record: TrialRecord, architecture: Mapping[str, Any], prefix: str = "") -> PlacedCost | None:
     from harness.latency.predicted import PredictedLatency
     from harness.trials.placed import placed_cost
 
-    config, latent = _architecture(record)[0], _condition(record, "macs", "latent")
+    config, latent = _architecture(architecture)[0], _condition(record, f"{prefix}macs", "latent")
     if config is None or latent is None:
         return None
     conditions = {
-        name: _condition(record, "latency_predicted", name) for name in ("chip", "compute_unit", "weight_bits")
+        name: _condition(record, f"{prefix}latency_predicted", name) for name in ("chip", "compute_unit", "weight_bits")
     }
     backend = PredictedLatency(**{name: value for name, value in conditions.items() if value is not None})
     return placed_cost(config, int(latent), backend)
@@ -293,13 +305,15 @@ def _before(store: Store, record: TrialRecord, belongs: Sequence[Belongs]) -> Be
         if against is None or record.seed not in each.manifest.seeds:
             continue
         other = _read(store, each.manifest.key(against, record.seed))[0]
-        config = None if other is None else _architecture(other)[0]
+        config = None if other is None else _architecture(other.architecture)[0]
         if config is not None:
             return Before(title=against.name, config=config)
     return None
 
 
 def _said(record: TrialRecord) -> Iterator[str]:
+    from harness.reporting.remarks import remarks_of, teacher_played
+
     if record.state == "failed":
         yield f"this trial failed: {why(record)}."
     elif record.state == "rejected":
@@ -311,10 +325,13 @@ def _said(record: TrialRecord) -> Iterator[str]:
         yield f"its curve ends at step {last}."
     if record.parent is not None:
         yield f"it trains further, or scores again, what trial {record.parent} found."
+    yield from (f"{remark}." for remark in remarks_of(record))
+    if played := teacher_played(record):
+        yield f"{played}."
 
 
-def _links(out: Path, record: TrialRecord, belongs: Sequence[Belongs]) -> Iterator[Link]:
-    """To its studies' pages and its parent's, where they are; else how to make them."""
+def _links(out: Path, record: TrialRecord, belongs: Sequence[Belongs], *, compared: bool) -> Iterator[Link]:
+    """To its studies' pages, its parent's and, from a comparison, its own, where they are; else how to make them."""
     from harness.reporting.networks import Link
 
     links, where = links_from(out / page_of_trial(record.key), out), "".join(f" {word}" for word in out_words(out))
@@ -322,10 +339,10 @@ def _links(out: Path, record: TrialRecord, belongs: Sequence[Belongs]) -> Iterat
         rung, href = f", {each.rung.title}" if each.rung else "", links.study(each.study)
         note = "" if href else f"(its page: harness report {each.study}{where})"
         yield Link(text=f"study {each.study}{rung}", href=href, note=note)
-    if record.parent is not None:
-        href = links.trial(record.parent)
-        note = "" if href else f"(its page: harness report {record.parent}{where})"
-        yield Link(text=f"trial {record.parent}", href=href, note=note)
+    for key in filter(None, (record.key if compared else None, record.parent)):
+        href = links.trial(key)
+        note = "" if href else f"(its page: harness report {key}{where})"
+        yield Link(text=f"trial {key}", href=href, note=note)
     if links.index:
         yield Link(text="all studies", href=links.index)
 

@@ -10,7 +10,7 @@ from harness.commands.pages import out_words, trial_page
 from harness.commands.report import report
 from harness.commands.status import status_of
 from harness.records.errors import UserError
-from harness.records.manifest import MANIFEST_FILE, RESERVED, TRAINING
+from harness.records.manifest import MANIFEST_FILE, TRAINING
 from harness.records.quantity import Known
 from harness.records.record import TrialRecord
 from harness.records.store import Store
@@ -63,14 +63,12 @@ def _state(out: Path, name: str) -> str:
 
 
 def _chains(out: Path, where: str) -> Iterator[IndexedStudy]:
-    assert "chains" in RESERVED  # no study is called so
-    for folder in sorted(each for each in (out / "chains").glob("*") if each.is_dir()):
-        name = f"chains/{folder.name}"
-        page = Path(name) / STUDY_PAGE
-        there = (out / page).is_file()
+    from harness.chain.status import chains_in
+
+    for name in chains_in(out):
         yield IndexedStudy(
-            name=name, kind="chain", page=page, command=f"harness report {name}{where}",
-            state="see its page" if there else "begun", changed=_time(folder),
+            name=name, kind="chain", page=Path(name) / STUDY_PAGE, command=f"harness report {name}{where}",
+            state=_state(out, name), changed=_time(out / name),
         )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from harness.records.sweep_summary import SweepSummary
     from harness.reporting.published import Published
 
-NO_TABLE = "the main table as LaTeX is an ablation's; leave out --latex"
+NO_TABLE = "the main table as LaTeX is an ablation's or a sweep's; leave out --latex"
 PAGES, NUMBERS = "reports", "reports/published"
 """Where pages and published numbers lie."""
 
@@ -38,7 +38,9 @@ def flags(parser: argparse.ArgumentParser) -> None:
         "itself, and opens wherever it is sent",
     )
     parser.add_argument(
-        "--latex", action="store_true", help="an ablation's main table as LaTeX too, OUT/NAME/report.tex"
+        "--latex",
+        action="store_true",
+        help="the main table as LaTeX too, OUT/NAME/report.tex: of an ablation, or a sweep's finalists, else its front",
     )
     parser.add_argument(
         "--watch", action="store_true", help="of a sweep: draw it anew while a driver runs, or to Ctrl-C"
@@ -67,12 +69,14 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     name = _named(arguments.name)
     out, page = _study(name, arguments.overrides)
-    if arguments.latex and not isinstance(source_of(out, Path(name).stem), Manifest):
-        raise UserError(NO_TABLE)
     if arguments.watch and isinstance(source_of(out, Path(name).stem), Manifest):
         raise _not_watched(name)
     if arguments.watch:
-        _refuse(arguments, "trials")
+        for flag in ("trials", "latex"):
+            if getattr(arguments, flag):
+                raise UserError(
+                    f"--watch draws the one page anew; leave out --{flag}, or give it when the sweep has ended"
+                )
         return _watch(out, Path(name).stem, page, linked=arguments.linked)
     form = {"linked": arguments.linked, "latex": arguments.latex}
     if arguments.trials:
@@ -178,8 +182,10 @@ def report(
     from harness.trials.spec import store_of
 
     source, store = source_of(out, name), store_of(out)
-    if redrawn_every_s is not None and not isinstance(source, Manifest):
-        source = replace(source, redrawn_every_s=redrawn_every_s)
+    if not isinstance(source, Manifest):
+        from harness.search.chance import random_arm
+
+        source = replace(source, redrawn_every_s=redrawn_every_s, chance=random_arm(out, name))
     kind: StudyKind = "ablation" if isinstance(source, Manifest) else "sweep"
     check_page(kind, name, page or source.report, source.judging)
     definition, published = read_page(name, page or source.report)
@@ -258,15 +264,19 @@ def others_cost(definition: Mapping[str, Any]) -> dict[str, Mapping[str, Quantit
 def operators_cost(
     store: Store, source: Manifest | SweepSummary, definition: Mapping[str, Any]
 ) -> dict[str, PlacedCost]:
-    """Rung -> what its network costs operator by operator, where the page shows it and a record says what it is; the
-    prediction is for the chip of the record's own, or the default one."""
+    """Rung -> what its network costs operator by operator, where the page shows it and a record says what it is: its
+    deployment twin, where the study has one. The prediction is for the chip of the record's own, or the default one."""
     if not isinstance(source, Manifest) or "operators" not in definition.get("sections", ()):
         return {}
-    from harness.commands.pages import network_cost  # loads torch
+    from harness.commands.pages import network_cost, twin_cost  # load torch
 
     keys = {rung.name: source.key(rung, source.seeds[0]) for rung in source.rungs}
     readable = {record.key: record for record in store.readable_trials() if record.key in keys.values()}
-    costs = {name: network_cost(readable[key]) for name, key in keys.items() if key in readable}
+    costs = {
+        rung.name: network_cost(record) if source.twin is None else twin_cost(record, rung)
+        for rung in source.rungs
+        if (record := readable.get(keys[rung.name])) is not None
+    }
     return {name: cost for name, cost in costs.items() if cost is not None}
 
 

@@ -89,7 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 VERB = Verb(
     summary="sample a trained network: a grid, a folder of PNGs, or an npz",
-    name="a trial's key or its first digits, a trial's ema.safetensors, or a promoted YAML",
+    name="a trial's key or its first digits, a study that trained one network, a trial's ema.safetensors, or a "
+    "promoted YAML",
     operands="WHAT",
     repeated=("--prompt",),
     example="harness sample 0f3a --classes 3 7 --count 16 sampling.steps=50",

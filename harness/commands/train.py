@@ -37,9 +37,11 @@ def check(arguments: argparse.Namespace) -> None:
     from harness.trials.checks import check_study
     from harness.trials.promoted import promoted_in
     from harness.trials.settings import settings_of
+    from harness.trials.single import defaults_of
 
     config = architecture(arguments.name)
-    settings = settings_of(arguments.overrides, promoted_in(Path(arguments.name)).settings)
+    of_file = promoted_in(Path(arguments.name)).settings
+    settings = settings_of(arguments.overrides, {**defaults_of(config), **of_file})
     check_study(settings, [config], dry_run=arguments.dry_run)
 
 
@@ -51,11 +53,11 @@ def run(arguments: argparse.Namespace) -> int:
     from harness.trials.progress import Show
     from harness.trials.promoted import promoted_in
     from harness.trials.settings import settings_of
-    from harness.trials.single import DEFAULTS, specs_of
+    from harness.trials.single import defaults_of, specs_of
 
     show, config, promoted = Show(), architecture(arguments.name), promoted_in(Path(arguments.name))
     origin, of_file = _unedited(promoted.origin, arguments.name, config, show), promoted.settings
-    composed = settings_of(arguments.overrides, {**DEFAULTS, **of_file})
+    composed = settings_of(arguments.overrides, {**defaults_of(config), **of_file})
     if composed.twin is not None:
         raise UserError(
             "a deployment twin is what a study's edits make of another base, and `harness train` edits nothing; leave "

@@ -13,7 +13,9 @@ from torch import Tensor
 from harness.coreml.export import CoremlExportError, one_line, without_remarks
 from harness.coreml.interpreter import Mode, run_program
 from harness.coreml.mil_program import Program
-from harness.coreml.parity import psnr_db
+from harness.coreml.parity import ParityError, psnr_db
+
+CHAIN_GATE_DB = 60.0  # chosen: the same program in two parts loses nothing but what its boundary rounds
 
 
 def cut_in_two(package: Path) -> tuple[Path, Path]:
@@ -53,3 +55,12 @@ def chunks_psnr_db(whole: Program, chunks: Sequence[Program], inputs: Sequence[T
     references = run_program(whole, named, "float16").values()
     outputs = run_chain(chunks, named, "float16").values()
     return min(psnr_db(reference, output) for reference, output in zip(references, outputs, strict=True))
+
+
+def check_chain(decibels: float) -> None:
+    """ParityError for two parts that are not the whole."""
+    if not decibels >= CHAIN_GATE_DB:
+        raise ParityError(
+            f"the two parts, one after the other, reach {decibels:.1f} dB of the whole and {CHAIN_GATE_DB:g} dB are "
+            "asked: something was cut wrongly; do not ship them"
+        )

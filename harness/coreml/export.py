@@ -150,11 +150,24 @@ def check_package_place(path: Path) -> None:
 
 
 def read_package(path: Path) -> Any:
-    """The package's specification (coremltools' protobuf), without compiling it."""
-    with without_remarks():
+    """The package's specification (coremltools' protobuf), without compiling it. UserError where it is damaged."""
+    with unreadable(path), without_remarks():
         import coremltools
 
         return coremltools.models.MLModel(str(path), skip_model_load=True).get_spec()
+
+
+@contextlib.contextmanager
+def unreadable(path: Path) -> Iterator[None]:
+    """Whatever coremltools raises at what is no package, or a part of one, as a sentence."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{path} cannot be read as a Core ML package ({one_line(error)}); copy or export it anew"
+        ) from error
 
 
 def package_bytes(path: Path) -> int:

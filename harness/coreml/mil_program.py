@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from harness.coreml.export import read_package
+from harness.coreml.export import read_package, unreadable
 from harness.records.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
@@ -146,7 +146,12 @@ def _reader(path: Path) -> Callable[[Any], Any]:
     from coremltools.converters.mil.frontend.milproto import load
 
     context = load.TranscriptionContext(str(path / WEIGHTS))
-    return lambda value: load._load_value(context, value)
+
+    def read(value: Any) -> Any:
+        with unreadable(path):
+            return load._load_value(context, value)
+
+    return read
 
 
 def _variable(value: Any) -> Variable:

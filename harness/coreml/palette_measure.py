@@ -21,7 +21,7 @@ from torch import Tensor
 from harness.coreml.export import Converted, write_package
 from harness.coreml.interpreter import run_program
 from harness.coreml.mil_program import Program, kept, read_program
-from harness.coreml.palette_plan import SMALLEST, Layer
+from harness.coreml.palette_plan import SMALLEST, Layer, check_limit
 from harness.coreml.palettize import MODES, PaletteBits
 from harness.device.request import package_hash
 from harness.records.eta import with_eta
@@ -35,13 +35,17 @@ Place = tuple[int, str, str]
 """An operation, its argument, and the constant that it is."""
 
 
-def measured_layers(converted: Converted, inputs: Inputs, folder: Path) -> list[Layer]:
+def measured_layers(
+    converted: Converted, inputs: Inputs, folder: Path, at_most_bytes: int | None = None
+) -> list[Layer]:
     """Every large tensor's errors, in the program's order; those that `folder` holds of this program and these inputs
-    are read, the others measured and written into it."""
+    are read, the others measured and written into it. UserError, before that, where no plan of `at_most_bytes` is."""
     with TemporaryDirectory(prefix="harness-palettes-") as temporary:
         packages = Path(temporary)
         path = write_package(converted, packages / "16.mlpackage").path
         whole, file = read_program(path), folder / f"{_key(path, inputs)}.jsonl"
+        if at_most_bytes is not None:
+            check_limit([_size(whole, name) for _, _, name in large_weights(whole)], min(MODES), at_most_bytes)
         known = _read(file)
         missing = [place for place in large_weights(whole) if place[2] not in known]
         if missing:

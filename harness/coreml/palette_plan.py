@@ -29,8 +29,12 @@ class Layer:
     """Above."""
 
     def bytes_at(self, bits: int) -> int:
-        """Indices and the table of fp16 values."""
-        return (self.size * bits + 7) // 8 + (2 << bits)
+        return palette_bytes(self.size, bits)
+
+
+def palette_bytes(size: int, bits: int) -> int:
+    """Of so many weights: indices and the table of fp16 values."""
+    return (size * bits + 7) // 8 + (2 << bits)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,18 +45,12 @@ class PlanFile:
 def cheapest(layers: Sequence[Layer], at_most_bytes: int) -> Palettes:
     """Bits by which the tensors' indices and tables take at most so many bytes, and their errors add up to little.
 
-    UserError where even the fewest bits take more, and where there is no tensor to give bits to.
+    UserError: as `check_limit`.
     """
-    if not layers:
-        raise UserError(
-            f"the network has no tensor of more than {SMALLEST:,} weights, and smaller ones stay fp16: nothing is "
-            "palettized; leave out --at-most-mb"
-        )
+    fewest = min((min(layer.errors) for layer in layers), default=0)
+    check_limit([layer.size for layer in layers], fewest, at_most_bytes)
     chosen = {layer.name: min(layer.errors) for layer in layers}
-    left = at_most_bytes - sum(layer.bytes_at(chosen[layer.name]) for layer in layers)
-    if left < 0:
-        least = at_most_bytes - left
-        raise UserError(f"the tensors take {least:,} bytes at the fewest bits, and at most {at_most_bytes:,} are asked")
+    left = at_most_bytes - bytes_of(layers, chosen)
     steps = sorted((step for layer in layers for step in _steps(layer)), key=lambda step: -step.gain)
     for step in steps:  # a tensor's own come in order, since its hull's gains fall
         if step.cost <= left and chosen[step.name] == step.before:
@@ -60,6 +58,19 @@ def cheapest(layers: Sequence[Layer], at_most_bytes: int) -> Palettes:
     alike = [dict.fromkeys(chosen, bits) for bits in layers[0].errors]
     fitting = [plan for plan in alike if bytes_of(layers, plan) <= at_most_bytes]
     return min((chosen, *fitting), key=lambda plan: sum(layer.errors[plan[layer.name]] for layer in layers))
+
+
+def check_limit(sizes: Sequence[int], fewest: int, at_most_bytes: int) -> None:
+    """Before anything is measured, which may take hours: UserError where there is no tensor to give bits to, and where
+    all at the fewest bits take more than is asked."""
+    if not sizes:
+        raise UserError(
+            f"the network has no tensor of more than {SMALLEST:,} weights, and smaller ones stay fp16: nothing is "
+            "palettized; leave out --at-most-mb"
+        )
+    least = sum(palette_bytes(size, fewest) for size in sizes)
+    if least > at_most_bytes:
+        raise UserError(f"the tensors take {least:,} bytes at the fewest bits, and at most {at_most_bytes:,} are asked")
 
 
 def bytes_of(layers: Sequence[Layer], plan: Palettes) -> int:

@@ -7,7 +7,7 @@ engine's only where the plan gives it at least a stated share of the cost; other
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +23,10 @@ class Placement:
     operators: Mapping[str, Mapping[str, int]]
     """Preferred unit (NeuralEngine, GPU, CPU) -> operator -> how many; constants have no unit."""
     cost: Mapping[str, float]
-    """Unit -> its share of the estimated cost of all operators; sums to 1, or empty where no cost is estimated."""
+    """Unit -> its share of the cost of all operators; sums to 1, or empty where no cost is estimated."""
     without_cost: int = 0
-    """Operators that have a unit and no estimated cost."""
+    """Operators that have a unit and no estimated cost; in the shares each counts as the mean of the others, so that
+    what has left the engine cannot be overlooked for want of an estimate."""
 
 
 async def placement_of(wrapper: Any) -> Placement | str:
@@ -74,8 +75,7 @@ def _named(operators: Mapping[str, int], most: int = 3) -> str:
 
 def _read(plan: Any) -> Placement:
     operators: dict[str, Counter[str]] = {}
-    costs: Counter[str] = Counter()
-    without = 0
+    costs: list[tuple[str, float | None]] = []
     for operation in _operations(plan.model_structure.program.functions["main"].block):
         usage = plan.get_compute_device_usage_for_mlprogram_operation(operation)
         if usage is None:  # a constant has none
@@ -83,14 +83,24 @@ def _read(plan: Any) -> Placement:
         unit = type(usage.preferred_compute_device).__name__.removeprefix("ML").removesuffix("ComputeDevice")
         operators.setdefault(unit, Counter())[operation.operator_name.rpartition(".")[2]] += 1  # "ios17.conv"
         cost = plan.get_estimated_cost_for_mlprogram_operation(operation)
-        costs[unit] += 0.0 if cost is None else cost.weight  # type: ignore[assignment]  # Counter adds floats too
-        without += cost is None
-    total = sum(costs.values())
+        costs.append((unit, None if cost is None else cost.weight))
     return Placement(
         operators={unit: dict(several.most_common()) for unit, several in operators.items()},
-        cost={unit: round(cost / total, 4) for unit, cost in costs.items()} if total > 0 else {},
-        without_cost=without,
+        cost=_shares(costs),
+        without_cost=sum(cost is None for _, cost in costs),
     )
+
+
+def _shares(costs: Sequence[tuple[str, float | None]]) -> dict[str, float]:
+    """Of each unit, from (unit, cost or None) of every operator."""
+    known = [cost for _, cost in costs if cost is not None]
+    if not sum(known) > 0:
+        return {}
+    mean = sum(known) / len(known)
+    of_units: dict[str, float] = {}
+    for unit, cost in costs:
+        of_units[unit] = of_units.get(unit, 0.0) + (mean if cost is None else cost)
+    return {unit: round(cost / sum(of_units.values()), 4) for unit, cost in of_units.items()}
 
 
 def _operations(block: Any) -> Iterator[Any]:

@@ -15,7 +15,7 @@ FD, sFID and Inception Score are of sums, in constant memory, and KID, precision
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from harness.data.images import ImageData
-from harness.measure.quality_captions import Gallery, memorised, retrieval, retrieval_rank
+from harness.measure.quality_captions import Gallery, memorised, retrieval, retrieval_rank, training_distance
 from harness.measure.quality_config import QualityConfig, score_name
 from harness.measure.quality_distances import (
     Estimate,
@@ -150,7 +150,9 @@ class Scorer:
         scores = {name: SCORES[name](self) for name in self.metrics if name not in ("precision", "recall")}
         if {"precision", "recall"} & set(self.metrics):
             scores |= {name: score for name, score in _manifolds(self).items() if name in self.metrics}
-        return {name: _with_conditions(scores[name], under or {}) for name in self.metrics}
+        for metric in self.metrics:
+            scores |= {name: score(self) for name, score in BESIDE.get(metric, {}).items()}
+        return {name: _with_conditions(scores[name], under or {}) for name in told_by(self.metrics)}
 
     def feature_moments(self) -> list[Moments]:
         """Of each group."""
@@ -343,6 +345,15 @@ SCORES: Mapping[str, Callable[[Scorer], Quantity]] = {
     "memorised": _caption_score(memorised),
 }
 """All of `METRICS` but precision and recall, which are computed together."""
+BESIDE: Mapping[str, Mapping[str, Callable[[Scorer], Quantity]]] = {
+    "memorised": {"training_distance": _caption_score(training_distance)}
+}
+"""Of a metric, what is told beside it and is no metric that is asked for by itself."""
+
+
+def told_by(metrics: Sequence[str]) -> tuple[str, ...]:
+    """The names of all that `Scorer.quantities` has of these metrics."""
+    return (*metrics, *(name for metric in metrics for name in BESIDE.get(metric, {})))
 
 
 def _statistics_alone(reference: Reference, score: str) -> Unavailable:

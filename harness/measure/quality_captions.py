@@ -4,6 +4,7 @@
     retrieval_rank  median place of the caption asked for, among all captions by their nearest pictures; 1 is best
     memorised       share of the samples that are as near to a training picture as the nearest 5% of held-out real
                     pictures are: 0.05 of what is as new as these, 1 of copies, 0 of nonsense, which is near to nothing
+    training_distance   beside `memorised`: the samples' median distance to the nearest training picture
 
 Near is by the angle between features, d(x, y) = |x/|x| - y/|y||: of OpenMoji's drawings it tells more captions than the
 distance of bare features, or of pixels (docs/evidence/scores.md). What cannot tell a second drawing of a thing cannot
@@ -149,6 +150,18 @@ def memorised(features: Tensor, _asked: Tensor, gallery: Gallery) -> Quantity:
     return Measured(
         value=near / count, unit="fraction", low=low, high=high, spread="95% Wilson interval", conditions=conditions
     )
+
+
+def training_distance(features: Tensor, _asked: Tensor, gallery: Gallery) -> Quantity:
+    """From 0, a copy, to 2. Of held-out pictures, which are as new as a picture can be, the median is a condition."""
+    count = len(features)
+    conditions = {
+        "label": f"distance to training, N={count}",
+        "samples": count,
+        "training_pictures": len(gallery.train),
+        "heldout_distance": float(nearest(gallery.heldout, gallery.train).quantile(0.5)),
+    }
+    return _median(nearest(features, gallery.train), conditions)
 
 
 NOT_HERE = "no caption asked for has a real picture here to be told by"

@@ -2,8 +2,8 @@
 
     first convolution, blocks, strided convolution, blocks, ..., middle blocks, last convolution, 3 tanh(z / 3)
 
-The bound is TAESD's, which keeps latents near 0 without a term for them in the loss: a scale measured on data makes
-their deviation 1.
+The bound is TAESD's formula, there at the decoder's input, here at the encoder's end. It keeps latents near 0 without a
+term for them in the loss; a scale measured on data makes their deviation 1.
 """
 
 import torch

@@ -102,6 +102,26 @@ def load_perceptual(config: PerceptualConfig, device: torch.device) -> Perceptua
 @functools.lru_cache(maxsize=2)  # of the loss and of the scores, each trial's
 def _loaded(config: PerceptualConfig, _weights: tuple[str, ...], device: torch.device) -> PerceptualDistance:
     distance = PerceptualDistance(is_blurred=not isinstance(config, Lpips))
+    _fill(distance, config)
+    return distance.to(device).eval().requires_grad_(False)
+
+
+def check_perceptual(config: PerceptualConfig) -> None:
+    """Refuse weights that are missing, altered or of another network, before anything is trained."""
+    if isinstance(config, Lpips):
+        _check_files(config, tuple(perceptual_identity(config)["weights"]))
+    else:
+        st_lpips_file()
+
+
+@functools.lru_cache(maxsize=2)
+def _check_files(config: Lpips, _weights: tuple[str, ...]) -> None:
+    with torch.device("meta"):
+        distance = PerceptualDistance(is_blurred=False)
+    _fill(distance, config, assign=True)
+
+
+def _fill(distance: PerceptualDistance, config: PerceptualConfig, *, assign: bool = False) -> None:
     tensors: Mapping[str, Tensor]
     if isinstance(config, Lpips):
         trunk, heads = lpips_files(config)
@@ -113,19 +133,10 @@ def _loaded(config: PerceptualConfig, _weights: tuple[str, ...], device: torch.d
     try:
         state = {own: tensors[theirs].float() for own, theirs in names.items()}
         state |= {f"heads.{depth}": tensors[f"lin{depth}.model.1.weight"].float().flatten() for depth in range(5)}
-        distance.load_state_dict(state, strict=False)
+        distance.load_state_dict(state, strict=False, assign=assign)
     except (KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"{what} no VGG16 with heads of LPIPS ({reason}); fetch them again") from error
-    return distance.to(device).eval().requires_grad_(False)
-
-
-def check_perceptual(config: PerceptualConfig) -> None:
-    """Refuse weights that are missing or altered, before anything is trained."""
-    if isinstance(config, Lpips):
-        lpips_files(config)
-    else:
-        st_lpips_file()
 
 
 def st_lpips_file() -> Path:

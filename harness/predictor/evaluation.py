@@ -9,6 +9,7 @@ offset a chip), and a plain roofline (peak and bandwidth as announced, one commo
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from math import ceil, log
 
 import numpy as np
@@ -99,7 +100,8 @@ class Score:
     rows: int
     series: int
     median_error: float  # of |predicted / measured - 1|, against ranges where sources differ
-    tau: float  # Kendall's, over all pairs of points within one (chip, family)
+    tau: float  # Kendall's, over all pairs of networks on one chip at equal weights; sources that differ are no pair
+    tau_in_family: float  # over those of them that are of one family
     coverage: float  # the share inside their intervals, which are made from the errors of other series
     band: tuple[float, float]  # where 95 of 100 such shares lie if intervals hold and each row errs for itself, which
     # rows of one series do not: shares spread more than it says
@@ -109,24 +111,35 @@ def score(points: Sequence[Point], errors: Vector, inside: NDArray[np.bool_] | N
     """Of the points in `inside`, or of all; the intervals are made from all errors."""
     from scipy.stats import binom  # SciPy, which a phone's agent does without
 
-    from harness.measure.statistics_ranks import agreements
-
     chosen = np.flatnonzero(np.ones(len(points), bool) if inside is None else inside).tolist()
-    groups: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
-    for index in chosen:
-        point = points[index]
-        groups[point.chip, point.family].append((log(point.latency_ms) + errors[index], point.latency_ms))
-    signs = [sign for pairs in groups.values() for sign in agreements(*zip(*pairs, strict=True))]
     held = np.abs(errors) <= left_out_half_widths(points, errors)
     low, high = binom.interval(0.95, len(chosen), NOMINAL)
     return Score(
         rows=len(chosen),
         series=len({points[index].series for index in chosen}),
         median_error=float(np.median(np.abs(np.expm1(judged(points, errors)[chosen])))),
-        tau=float(np.mean(signs)) if signs else float("nan"),
+        tau=_tau([points[index] for index in chosen], errors[chosen], lambda point: point.chip),
+        tau_in_family=_tau([points[index] for index in chosen], errors[chosen], lambda p: f"{p.chip} {p.family}"),
         coverage=float(np.mean(held[chosen])),
         band=(float(low) / len(chosen), float(high) / len(chosen)),
     )
+
+
+def _tau(points: Sequence[Point], errors: Vector, within: Callable[[Point], str]) -> float:
+    """Kendall's tau of predicted and measured times over all pairs that are equal in `within`; NaN without a pair.
+
+    One network that several sources measured on one chip at equal bits is predicted once: which of them is slower is no
+    question of an order.
+    """
+    from harness.measure.statistics_ranks import agreements
+
+    signs = [
+        sign
+        for (a, error), (b, other) in combinations(zip(points, errors.tolist(), strict=True), 2)
+        if within(a) == within(b) and _measured_thing(a) != _measured_thing(b)
+        for sign in agreements((log(a.latency_ms) + error, log(b.latency_ms) + other), (a.latency_ms, b.latency_ms))
+    ]
+    return float(np.mean(signs)) if signs else float("nan")
 
 
 def scores_by(points: Sequence[Point], errors: Vector, key: Callable[[Point], str]) -> dict[str, Score]:

@@ -28,14 +28,15 @@ CHIP_WIDTH = 0.15  # log: a chip's scales stay near its public numbers; chosen
 
 PRIOR = Physics(
     dense=0.4, depthwise=0.05, attention=0.2, vector=200.0, norm=100.0, score_bytes=10.0,
-    bandwidth=0.6, on_chip_mb=8.0, launch_ms=0.001, fixed_ms=0.3,
+    bandwidth=0.6, on_chip_mb=8.0, launch_ms=0.001, attention_ms=0.1, fixed_ms=0.3,
 )  # fmt: skip
 """Where the fit starts and is drawn to: chosen orders of magnitude, from what is said of the Neural Engine: a
 convolution engine whose matmuls are slower than its convolutions, some MB on the chip, a floor of 0.1 to 0.3 ms; scores
-of two bytes are written, read and written by a softmax, and read: 8 bytes each, or 12 where it goes over them twice."""
+of two bytes are written, read and written by a softmax, and read: 8 bytes each, or 12 where it goes over them twice.
+Layers of transformers over few tokens cost about 0.1 ms beyond their weights."""
 WIDTH = Physics(
     dense=0.7, depthwise=1.0, attention=1.0, vector=1.0, norm=1.0, score_bytes=0.47,
-    bandwidth=0.5, on_chip_mb=1.0, launch_ms=1.0, fixed_ms=0.7,
+    bandwidth=0.5, on_chip_mb=1.0, launch_ms=1.0, attention_ms=0.7, fixed_ms=0.7,
 )  # fmt: skip
 """How far, in logs, a parameter may go before it costs as much as one standard deviation of noise."""
 

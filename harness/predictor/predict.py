@@ -66,10 +66,11 @@ def predict_operators(
             reason=f"no latencies under {compute_unit} to predict from; measure on a phone, or choose one of: "
             f"{', '.join(NEURAL_ENGINE_UNITS)}"
         )
+    remedies = _remedies(operators, weight_bits, named, calibration)
     if (why := why_too_big(operators, weight_bits, named)) is not None:
-        return Unavailable(reason=why)
+        return Unavailable(reason="; ".join((why, *remedies)))
     value = calibration.fitted.predict(operators, named.name, weight_bits)
-    reasons = _extrapolations(operators, named, weight_bits, calibration)
+    reasons = [*_extrapolations(operators, named, weight_bits, calibration), *remedies]
     reach = exp(calibration.half_width_extrapolated if reasons else calibration.half_width)
     return Predicted(
         value=value,
@@ -98,18 +99,18 @@ def _extrapolations(operators: Operators, chip: Chip, weight_bits: float, calibr
         reasons.append(f"{points} latencies of the {chip.name} are in the data, fewer than {calibration.few_points}")
     if not least <= macs <= most:
         reasons.append(f"{macs / 1e9:.3g} G multiply-adds, and the data have {least / 1e9:.3g} to {most / 1e9:.3g} G")
-    reasons += doubts(operators, weight_bits, chip)
-    if (parts := chunks(operators, weight_bits, chip)) > 1:
-        reasons.append(_remedies(operators, parts, chip, calibration))
-    return reasons
+    return reasons + doubts(operators, weight_bits, chip)
 
 
-def _remedies(operators: Operators, parts: int, chip: Chip, calibration: Calibration) -> str:
-    """What chunks or 8 bits would change for a network that may leave the engine. A chunk's own cost is a start."""
+def _remedies(operators: Operators, weight_bits: float, chip: Chip, calibration: Calibration) -> list[str]:
+    """What chunks or 8 bits would change for a network whose fp16 weights are beyond the edge; else nothing. A chunk's
+    own cost is a start."""
+    if (parts := chunks(operators, weight_bits, chip)) == 1:
+        return []
     whole, eight = (weights_mb(operators, bits) for bits in (HALF, 8))
     at_eight, at_half = (calibration.fitted.predict(operators, chip.name, bits) for bits in (8, HALF))
     more = (parts - 1) * calibration.physics.fixed_ms
-    return (
-        f"on the engine it would take the time above: as {parts} chunks of {whole / parts:,.0f} MB, for about "
-        f"{at_half + more:.3g} ms, or at 8 bits with {eight:,.0f} MB, for about {at_eight:.3g} ms"
-    )
+    return [
+        f"on the engine it would take about {at_half + more:.4g} ms as {parts} chunks of {whole / parts:,.0f} MB, or "
+        f"about {at_eight:.4g} ms at 8 bits with {eight:,.0f} MB"
+    ]

@@ -1,6 +1,7 @@
 """Milliseconds from an operator list: its arithmetic or its memory traffic, whichever takes longer, and launches.
 
     time = fixed + sum over operators of max(arithmetic, traffic) + scores * bytes a score / bandwidth + launch
+                 + an attention's own cost, where it is one
     arithmetic = sum over kinds of multiply-adds / (efficiency of the kind * peak), and elements / rate of the kind
     traffic = (weights * bits / 8 + what of the activations does not fit on the chip) / bandwidth
 
@@ -39,6 +40,7 @@ class Physics:
     bandwidth: float  # share of DRAM's; above 1 where caches serve
     on_chip_mb: float  # S above, in 10^6 bytes
     launch_ms: float  # an operator's
+    attention_ms: float  # an attention's, beyond its matmuls and scores, however few its tokens
     fixed_ms: float  # a prediction's
 
     def __post_init__(self) -> None:
@@ -68,8 +70,9 @@ def operators_ms(
     """Of each operator as often as the network has it, in ms; `weight_bits` may be one number for each."""
     arithmetic = arithmetic_ms(operators, physics, chip, scale)
     traffic = traffic_ms(operators, physics, chip, scale, weight_bits)
-    scores = operators[:, INDEX["scores"]] * physics.score_bytes / bytes_in_a_ms(physics, chip, scale)
-    each = np.maximum(arithmetic, traffic) + scores + operators[:, INDEX["launches"]] * physics.launch_ms
+    scores = operators[:, INDEX["scores"]]
+    between = scores * physics.score_bytes / bytes_in_a_ms(physics, chip, scale) + (scores > 0) * physics.attention_ms
+    each = np.maximum(arithmetic, traffic) + between + operators[:, INDEX["launches"]] * physics.launch_ms
     return np.asarray(operators[:, 0] * each)
 
 

@@ -8,7 +8,6 @@ holds says who locked it last.
 import fcntl
 import json
 import os
-import shlex
 import socket
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Any
 
 from harness.records.errors import UserError
 from harness.records.plain import Plain
+from harness.records.provenance import own_command
 from harness.records.store import unwritable
 
 
@@ -114,7 +114,7 @@ def lock_driver(folder: Path, launcher: Plain = None) -> FileLock:
     """
     path = folder / DRIVER_LOCK
     recorded = launcher or holder(path).get("launcher")
-    lock = FileLock.acquire(path, wait_s=0.5, command=shlex.join(sys.argv), launcher=recorded)
+    lock = FileLock.acquire(path, wait_s=0.5, command=own_command(), launcher=recorded)
     if lock is not None:
         return lock
     raise _driven(folder)

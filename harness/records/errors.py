@@ -26,12 +26,20 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+MOST_LISTED = 20
+"""Names that a sentence lists."""
+
+
 def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UserError:
-    """An error for a name that does not exist; it lists the names that do, the nearest first."""
+    """An error for a name that does not exist; it lists the names that do, the nearest first, and of many how many more
+    there are."""
     names = sorted(valid)
     near = get_close_matches(name, names, n=max(1, len(names)), cutoff=0.4)
     listed = near + [other for other in names if other not in near]
-    return UserError(f"unknown {kind} '{name}'; choose one of: {', '.join(listed) or '(none exist)'}")
+    more = f", and {len(listed) - MOST_LISTED} more" if len(listed) > MOST_LISTED else ""
+    return UserError(
+        f"unknown {kind} '{name}'; choose one of: {', '.join(listed[:MOST_LISTED]) or '(none exist)'}{more}"
+    )
 
 
 def check_printable(what: str, name: str) -> None:

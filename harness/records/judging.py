@@ -4,8 +4,9 @@ A task says it in its settings (`harness.trials.task_config`), a study writes it
 reads it there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 
 from harness.records.quantities import is_better
 
@@ -46,6 +47,11 @@ class Judging:
         """Whether a trained network with this first score, or without one, is no better than what the floor scores; no
         network is where that is not known (None)."""
         return floor is not None and (score is None or not is_better(self.first, score, floor))
+
+    def beaten_of(self, scores: Mapping[str, Sequence[float]], floor: float | None) -> set[str]:
+        """Of several networks, each with the first scores of its trainings, those whose mean is no better than what the
+        floor scores; one without a score is none better."""
+        return {name for name, of in scores.items() if self.is_beaten(fmean(of) if of else None, floor)}
 
 
 GENERATED_PICTURES = Judging(

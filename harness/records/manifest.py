@@ -33,6 +33,7 @@ class Rung:
     edits: Mapping[str, Any]  # the knobs that differ from `against`
     levels: Mapping[str, str] = field(default_factory=dict)  # of a factorial ablation's combination: knob -> choice
     twin_fingerprint: str | None = None  # of the same edits on the study's deployment twin
+    twin_architecture: Mapping[str, Any] = field(default_factory=dict)  # that twin, whole
     trained: Mapping[str, Any] = field(default_factory=dict)  # in what its training is not the settings': path -> value
     protocol_fingerprint: str | None = None  # of its own training, where that is not the first rung's
     seed_protocols: tuple[str, ...] = ()  # fingerprints, seed by seed, where each has a protocol of its own
@@ -78,6 +79,11 @@ class Manifest:
         if rung.seed_protocols:
             protocol = rung.seed_protocols[self.seeds.index(seed)]
         return trial_key(rung.architecture_fingerprint, protocol, seed)
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Of all its trials."""
+        return frozenset(self.key(rung, seed) for rung in self.rungs for seed in self.seeds)
 
 
 RESERVED = {

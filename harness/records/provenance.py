@@ -44,10 +44,17 @@ def provenance(*, threads: int | None = None, **more: Any) -> dict[str, Any]:
         "processor": processor_name(),
         "cores": os.cpu_count(),
         "threads": threads,
-        "command": shlex.join(sys.argv),
+        "command": own_command(),
         "started": now(),
         **more,
     }
+
+
+def own_command() -> str:
+    """What began this process, as it is typed again: `harness sweep laptop`, wherever the program lies."""
+    program = Path(sys.argv[0])
+    typed = "harness" if "harness" in (program.name, program.parent.name) else str(program)
+    return shlex.join([typed, *sys.argv[1:]])
 
 
 def completed_provenance(start: dict[str, Any], **more: Any) -> dict[str, Any]:

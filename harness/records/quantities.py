@@ -28,10 +28,18 @@ class KnownQuantity:
     scale: Scale = "ratio"
     is_bar: bool = True
     """Whether a network whose value is no better than that of noise is worth no comparison."""
+    is_relative: bool = True
+    """Whether a change in per cent means anything: decibels are logarithms already."""
 
 
 def score(
-    title: str, explanation: str, *, more_is_better: bool = False, scale: Scale = "ratio", is_bar: bool = True
+    title: str,
+    explanation: str,
+    *,
+    more_is_better: bool = False,
+    scale: Scale = "ratio",
+    is_bar: bool = True,
+    is_relative: bool = True,
 ) -> KnownQuantity:
     """What a trained network is judged by; the last sentence of `explanation` says which way it goes."""
     return KnownQuantity(
@@ -42,6 +50,7 @@ def score(
         more_is_better=more_is_better,
         scale=scale,
         is_bar=is_bar,
+        is_relative=is_relative,
     )
 
 
@@ -108,6 +117,14 @@ QUANTITIES: dict[str, KnownQuantity] = {
         "Share of the samples that are as near to a training picture as the nearest 5% of held-out real pictures are: "
         "all of copies, 5% of new real pictures, none of nonsense. Less is better.",
         scale="fraction",
+        is_bar=False,
+    ),
+    "training_distance": KnownQuantity(
+        title="Distance to training",
+        explanation="The samples' median distance to the nearest training picture, in features: 0 of copies, at most "
+        "2. Its conditions have that of held-out pictures. Neither more nor less is better.",
+        spread="seeds",
+        is_learnt=True,
         is_bar=False,
     ),
     "validation_loss": score("Validation loss", "Of the last validation, on held-out images. Less is better."),
@@ -180,6 +197,12 @@ def better_side(name: str) -> str:
 def floor_text(name: str, floor: float) -> str:
     """Which values of the quantity are better: `below a KID of 3.95`."""
     return f"{better_side(name)} a {title_of(name)} of {floor:.4g}"
+
+
+def is_relative(name: str) -> bool:
+    """Whether a change of the quantity may stand in per cent."""
+    quantity = QUANTITIES.get(name.removeprefix(TWIN))
+    return quantity is None or quantity.is_relative
 
 
 def is_learnt(name: str) -> bool:

@@ -89,6 +89,7 @@ class SweepSummary:
     gpu_hours: float = 0.0
     report: str | None = None  # the page that the study names: reports/NAME.yaml
     redrawn_every_s: float | None = None  # while `harness report --watch` redraws its page
+    chance: "SweepSummary | None" = None  # the same search, all of it at random
 
 
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?(?!\w)")

@@ -90,7 +90,7 @@ def change_text(estimate: Estimate, column: Column, tests: Corrected) -> Text | 
     data: dict[str, object] = {"subject": estimate.subject, "quantity": estimate.quantity, "against": estimate.against}
     hint = f"against {estimate.against}"
     if column.spread == "seeds":
-        by_seeds = change_of(tests.noises.get(estimate.quantity), estimate.subject, estimate.against)
+        by_seeds = change_of(tests.noises, estimate.quantity, estimate.subject, estimate.against)
         if by_seeds is None:
             return None
         if by_seeds.value is None:
@@ -122,6 +122,12 @@ def interval(estimate: Estimate, column: Column) -> tuple[float | None, float | 
     if column.spread == "seeds" and len(estimate.values) > 1:
         return estimate.seed_range
     return (estimate.low, estimate.high) if column.spread == "instrument" else (None, None)
+
+
+def spread_text(estimate: Estimate, column: Column) -> str:
+    """`12.7 to 13.0`; empty where there is none."""
+    low, high = interval(estimate, column)
+    return "" if low is None or high is None else f"{number(float(low))} to {number(float(high))}"
 
 
 def exact(value: float | None) -> str:

@@ -18,7 +18,7 @@ from harness.records.quantities import is_better, known_quantity
 from harness.reporting.definition import ReportDefinition
 from harness.reporting.format import change, listed, number
 from harness.reporting.frames import Estimates, Reading, Records
-from harness.reporting.subjects import Study
+from harness.reporting.subjects import Study, Subject
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +52,17 @@ class TrainingChecks:
     @property
     def undertrained(self) -> dict[str, Fall]:
         return {subject: fall for subject, fall in self.falls.items() if fall.proved}
+
+    def still_falls(self, subject: Subject) -> str:
+        """Whose validation loss does, of the subject and the one it is compared to; empty where neither's does."""
+        theirs = "the validation loss of what it is compared to"
+        whose = {subject.name: "its validation loss", subject.against or "": theirs}
+        parts = [
+            f"{words} still falls ({change(-self.undertrained[name].value)})"
+            for name, words in whose.items()
+            if name in self.undertrained
+        ]
+        return " and ".join(parts)
 
     @property
     def too_few_validations(self) -> dict[str, Fall]:

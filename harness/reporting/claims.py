@@ -3,7 +3,9 @@
 Direction. "Lower" is supported where the change is proved to be lower, contradicted where it is proved to be higher
 ("higher": mirrored); an exact count also contradicts by not being lower. "Same" is supported where the change is proved
 to be within +-same_within, contradicted where it is proved to be beyond. All else is inconclusive: a lack of evidence
-for a difference is none for equality. What proves a change is said in `harness.reporting.findings`.
+for a difference is none for equality. What proves a change is said in `harness.reporting.findings`. What is published
+is of networks trained to the end: a change in quality that is proved while the validation loss of one of the two still
+falls holds at this length of training, and neither supports nor contradicts.
 
 Size. A printed change of a count or a latency is met where ours is within `tolerance` of it, and missed by so many
 points where it is not; an interval must lie wholly inside or outside. Scores are judged by direction alone: ours and
@@ -23,7 +25,7 @@ from harness.reporting.frames import Estimates
 from harness.reporting.published import Direction, Published, PublishedCell
 from harness.reporting.subjects import Study
 
-State = Literal["supports", "contradicts", "inconclusive", "no claim"]
+State = Literal["supports", "contradicts", "at this length", "inconclusive", "no claim"]
 SizeState = Literal["met", "missed", "inconclusive", "no claim"]
 
 
@@ -89,6 +91,9 @@ def judge_direction(way: Direction | None, finding: Finding, margin: float) -> V
     else:
         supported, opposite = (finding.lower, finding.higher) if way == "lower" else (finding.higher, finding.lower)
         contradicted = opposite or (finding.exact and not supported)
+    if (supported or contradicted) and finding.still_falls:
+        agrees = "as published" if supported else "against what is published"
+        return Verdict("at this length", f"{finding.shown}, {agrees}, while {finding.still_falls}")
     if supported or contradicted:
         return Verdict("supports" if supported else "contradicts", finding.shown)
     claim = f"within ±{margin:.0%}" if way == "same" else way
@@ -112,19 +117,26 @@ def judge_size(
 
 
 def caption_verdict(claims: Sequence[Claim]) -> Verdict:
-    """The caption's claim over one rung's rows: something improves and nothing is hurt. Lower is better in all.
+    """The caption's claim over one rung's rows: something improves and nothing is hurt.
 
     What was tested decides: one hurt metric contradicts whatever the others are, but only where all are known can
-    nothing be hurt. A change proved to be within +-same_within neither improves nor hurts."""
-    titles: dict[str, list[str]] = {"improved": [], "hurt": [], "same": [], "inconclusive": []}
+    nothing be hurt. A change proved to be within +-same_within neither improves nor hurts. One that holds at this
+    length of training alone is not known."""
+    titles: dict[str, list[str]] = {"improved": [], "hurt": [], "same": [], "inconclusive": [], "at this length": []}
     for claim in claims:
-        titles[claim.finding.effect].append(claim.rule.title)
-    better, worse, open_ = titles["improved"], titles["hurt"], titles["inconclusive"]
+        effect = claim.finding.effect
+        short = claim.finding.still_falls and effect != "inconclusive"
+        titles["at this length" if short else effect].append(claim.rule.title)
+    better, worse = titles["improved"], titles["hurt"]
     if worse:
         return Verdict("contradicts", f"hurt: {listed(worse)}")
-    if open_:
-        gained = f"improved: {listed(better)}; " if better else ""
-        return Verdict("inconclusive", f"{gained}not known: {listed(open_)}")
+    reasons = {
+        "improved": better, "known at this length of training only": titles["at this length"],
+        "not known": titles["inconclusive"],
+    }  # fmt: skip
+    if titles["inconclusive"] or titles["at this length"]:
+        reason = "; ".join(f"{what}: {listed(which)}" for what, which in reasons.items() if which)
+        return Verdict("inconclusive", reason)
     if better:
         return Verdict("supports", f"improved: {listed(better)}; nothing hurt")
     return Verdict("contradicts", "all is known and nothing improves")

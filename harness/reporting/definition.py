@@ -1,8 +1,8 @@
 """What a report shows, and by which rules it judges: `reports/NAME.yaml`, read by `read_definition`.
 
 A study without such a file has the default page of its kind, in `defaults/`; it is written in the same form. What a
-file leaves out is as on that page: the sections, facts, controls and observed conditions where it has none; the
-columns, with all that is built on them, where it has no columns.
+file leaves out is as on that page; where it has columns of its own, tests and controls are those of the default's that
+are of these columns.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from typing import Any, Literal
 from harness.records.errors import UserError, unknown_name
 from harness.records.judging import GENERATED_PICTURES, Judging
 from harness.records.plain import from_plain
-from harness.records.quantities import TWIN, Spread, known_quantity, more_is_better
+from harness.records.quantities import TWIN, Spread, known_quantity
 from harness.records.record import KEY
 from harness.records.yaml_text import read_yaml
 from harness.reporting.subjects import PageKind, Study
@@ -36,7 +36,9 @@ class Column:
     stand_in: str | None = None  # the quantity shown in its place, as what it is, where nobody could measure this one
     panel: bool = True  # whether the picture has a panel for it
     summary: bool = True  # whether the answer at the top has its changes
-    aside: bool = False  # where costs are a twin's: in one small column with the others so marked, in no picture
+    aside: bool = False
+    """Where costs are a twin's: in one small column with the others so marked; a time that was measured is among the
+    costs that a reader chooses from too."""
     optional: bool = False  # left out where no record of the study has a value of it
 
     def __post_init__(self) -> None:
@@ -66,8 +68,6 @@ class ClaimRule:
         if not 0 < self.same_within < 1:
             raise UserError(f"same_within is a relative change between 0 and 1, not {self.same_within}; 0.05 is 5%")
         known_quantity(self.quantity)  # UserError for a name that there is not
-        if more_is_better(self.quantity):
-            raise UserError(f"a claim is about a quantity of which less is better; of '{self.quantity}' more is")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,8 +181,24 @@ def read_definition(
     wrong."""
     default = page_of(kind, judging)
     if "columns" in plain:
-        default = {key: default[key] for key in GENERAL if key in default}
+        default = _on_columns(default, plain)
     return from_plain(ReportDefinition, {**default, **plain})
+
+
+def _on_columns(default: Mapping[str, Any], plain: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file with columns of its own leaves as it is on the default page: a column more or less must not silence
+    the tests and the controls of the others."""
+    columns = plain["columns"] if isinstance(plain["columns"], list) else []
+    names = {column.get("quantity") for column in columns if isinstance(column, Mapping)}
+    kept = {key: default[key] for key in GENERAL if key in default}
+    scored = [name for name in default.get("control_quantities", ()) if name in names]
+    controls = plain.get("controls", default.get("controls", {}))
+    if scored and isinstance(controls, Mapping):
+        kept["control_quantities"] = scored
+        kept["must_beat"] = [name for name in default.get("must_beat", ()) if name in controls]
+    rules = [rule for rule in default.get("claims", ()) if rule["quantity"] in names]
+    kept["claims"] = [{**rule, "beside": other if (other := rule.get("beside")) in names else None} for rule in rules]
+    return kept
 
 
 def page_of(kind: PageKind, judging: Judging) -> dict[str, Any]:
@@ -196,8 +212,7 @@ def page_of(kind: PageKind, judging: Judging) -> dict[str, Any]:
     scores = [{"quantity": name, "optional": True, "summary": name == judging.first} for name in judging.scores]
     page["columns"] = scores + costs
     if kind in ("ablation", "comparison"):
-        rule = {"quantity": judging.first, "title": "Quality", "rule": "seeds", "same_within": 0.1}
-        page["claims"] = [] if more_is_better(judging.first) else [rule]
+        page["claims"] = [{"quantity": judging.first, "title": "Quality", "rule": "seeds", "same_within": 0.1}]
     if kind == "ablation":
         page["control_quantities"] = list(judging.scores) if judging.controls else []
         page["must_beat"] = list(judging.must_beat)

@@ -79,8 +79,15 @@ def score_column(frames: Frames) -> Column | None:
 
 
 def cost_columns(frames: Frames) -> list[Column]:
-    """What the score is drawn against: the picture's columns that are no scores."""
-    return [column for column in frames.columns if column.spread != "seeds" and column.panel]
+    """What the score is drawn against: the picture's columns that are no scores; beside a twin's costs, the times that
+    were measured of the networks trained here."""
+    costs = [column for column in frames.columns if column.spread != "seeds" and column.panel]
+    return costs + [column for column in frames.asides if _is_measured_time(column, frames)]
+
+
+def _is_measured_time(column: Column, frames: Frames) -> bool:
+    example = frames.examples.get(column.quantity)
+    return column.spread == "instrument" and example is not None and example.kind == "measured"
 
 
 def entries(frames: Frames) -> list[Entry]:
@@ -133,7 +140,8 @@ def _basis(row: Reading, quality: Mapping[str, Any]) -> Basis:
 
 def _of_study(frames: Frames) -> Iterator[Entry]:
     for one in frames.study.subjects:
-        values = {column.quantity: frames.estimates[one.name, column.quantity] for column in frames.columns}
+        columns = (*frames.columns, *frames.asides)
+        values = {column.quantity: frames.estimates[one.name, column.quantity] for column in columns}
         records = [record for seed in one.trials if (record := frames.records[one.name, seed]) is not None]
         others = dict.fromkeys(each for record in records for each in own_departures(record, one, frames.study))
         bases = {c.quantity: _bases_of(frames, one.name, c.quantity) for c in frames.columns if c.spread == "seeds"}
@@ -174,7 +182,7 @@ def _best_point(frames: Frames, sweep: ScoreSweep, best: Measurement, score: str
     of, study = sweep.of, frames.study
     apart = sweep_departures(sweep, best, study)
     scores = [c.quantity for c in frames.columns if c.spread == "seeds" and c.quantity in best.quantities]
-    costs = [c.quantity for c in frames.columns if c.spread != "seeds"]
+    costs = [c.quantity for c in (*frames.columns, *frames.asides) if c.spread != "seeds"]
     rows = {each: reading(f"{sweep.title}, best", of.seed, each, best) for each in scores}
     several = len(sweep.measurements) > 1
     return Entry(

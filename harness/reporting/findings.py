@@ -17,12 +17,13 @@ A prediction is no measurement: it decides nothing.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from harness.measure.statistics import LEVEL, Comparison, Interval, Noise, noise_of, sampling_difference
 from harness.measure.statistics_joint import Difference, Single, Test, corrected
 from harness.records.errors import UserError
+from harness.records.quantities import is_relative, more_is_better
 from harness.records.quantity import Measured
 from harness.reporting.checks import TrainingChecks
 from harness.reporting.definition import ClaimRule, ReportDefinition
@@ -39,14 +40,16 @@ WIDEST = 1.0  # a relative interval over more than 100 points says little: the a
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """One rung against the one it is compared to, in one quantity of which less is better."""
+    """One rung against the one it is compared to, in one quantity."""
 
     unknown: str = ""  # why this run does not know; then nothing else is set, but what is `shown` of it
     lower: bool = False  # proved
     higher: bool = False  # proved
+    more_is_better: bool = False  # of the quantity
     same: bool = False  # proved to be within `same_within`
     beyond: bool = False  # proved to be outside of it
     exact: bool = False  # no noise: what is not proved is disproved
+    still_falls: str = ""  # whose validation loss does, by how much: then this holds at this length of training
     low: float = math.nan  # the relative change's interval; nan where a relative change is ill-determined
     high: float = math.nan
     shown: str = ""  # the change with its interval
@@ -56,9 +59,10 @@ class Finding:
     def effect(self) -> Literal["improved", "hurt", "same", "inconclusive"]:
         if self.unknown:
             return "inconclusive"
-        if self.lower and not self.same:
-            return "improved"
-        return "same" if self.same else "hurt" if self.higher else "inconclusive"
+        if self.same:
+            return "same"
+        better, worse = (self.higher, self.lower) if self.more_is_better else (self.lower, self.higher)
+        return "improved" if better else "hurt" if worse else "inconclusive"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,11 +126,15 @@ def findings(
     for rule in definition.claims:
         for rung in compared:
             key = rung.name, rule.quantity
-            result[key] = (
+            finding = (
                 Finding(unknown=unknown[key], shown=_untested(estimates[key]))
                 if key in unknown
-                else _finding(key, rung.against or "", rule, estimates, tests, readings)
+                else replace(
+                    _finding(key, rung.against or "", rule, estimates, tests, readings),
+                    still_falls=checks.still_falls(rung) if rule.rule == "seeds" else "",
+                )
             )
+            result[key] = replace(finding, more_is_better=more_is_better(rule.quantity))
     return result, tests
 
 
@@ -164,11 +172,12 @@ def noises_of(
     return noises
 
 
-def change_of(noise: Noise | None, rung: str, against: str | None) -> Change | None:
+def change_of(noises: Mapping[str, Noise], quantity: str, rung: str, against: str | None) -> Change | None:
     """The rung's change with its interval, for this comparison alone; None where there is no spread over seeds."""
-    if noise is None or against is None or not {rung, against} <= set(noise.groups):
+    if (noise := noises.get(quantity)) is None or against is None or not {rung, against} <= set(noise.groups):
         return None
-    comparison, relative = noise.compare(rung, against), noise.relative(rung, against)
+    comparison = noise.compare(rung, against)
+    relative = noise.relative(rung, against) if is_relative(quantity) else None
     if relative is None or relative.low < -1 or relative.high - relative.low > WIDEST:
         return Change(comparison=comparison, value=None)
     return Change(comparison=comparison, value=relative.value, low=relative.low, high=relative.high)
@@ -217,7 +226,7 @@ def _finding(
 
 def _by_seeds(key: Key, against: str, tests: Corrected, readings: Sequence[Reading]) -> Finding:
     rung, quantity = key
-    shown = change_of(tests.noises.get(quantity), rung, against)
+    shown = change_of(tests.noises, quantity, rung, against)
     if shown is None:
         return Finding(
             unknown="one seed per rung: there is no spread over seeds to compare with",

@@ -276,10 +276,14 @@ def _content(quantity: Quantity) -> dict[str, Any]:
     }
 
 
+FITTED = "fitted to a latency of this network, so no test"
+
+
 def _remark(quantity: Counted | Measured | Predicted) -> str:
-    """What to know of a value: that it was extrapolated, or is not the Neural Engine's."""
-    if isinstance(quantity, Predicted) and quantity.extrapolated:
-        return "extrapolated"
+    """What to know of a value: that it was extrapolated, or fitted to, or is not the Neural Engine's."""
+    if isinstance(quantity, Predicted):
+        fitted = FITTED if quantity.conditions.get("fitted_to") else ""
+        return "; ".join(filter(None, ("extrapolated" * quantity.extrapolated, fitted)))
     if quantity.conditions.get("on_engine") is False:
         return f"not called the Neural Engine's: {quantity.conditions['engine_doubt']}"
     return ""
@@ -324,7 +328,12 @@ def _with_change(ours: Estimate, against: str, theirs: Estimate | None, *, compa
 
 
 def _half_width(rows: Sequence[Reading]) -> float | None:
-    halves = [(row.high - row.low) / 2 for row in rows if row.low is not None and row.high is not None]
+    """Of the 95% intervals by the images alone; a range, or a standard deviation, is none."""
+    halves = [
+        (row.high - row.low) / 2
+        for row in rows
+        if row.low is not None and row.high is not None and row.spread.startswith("95%")
+    ]
     return sum(halves) / len(halves) if halves else None
 
 

@@ -1,16 +1,21 @@
-r"""An ablation's main table as LaTeX, for a paper: every rung's values, and what its change did, with the interval.
+r"""A page's main table as LaTeX, for a paper. Of an ablation every rung's values, and what its change did, with the
+interval; of a sweep its finalists by their fresh seeds, or, where none was trained again, its front by the search's own
+values.
 
 It needs `\usepackage{booktabs}`. What is predicted is in italics; a word stands only where the page has it too.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from harness.records.conclusions import Finalist
+from harness.records.sweep_summary import SweepSummary
 from harness.reporting.cells import heads, interval, protocol_notes, shown
 from harness.reporting.definition import Column
 from harness.reporting.format import number
 from harness.reporting.frames import Estimate
 from harness.reporting.outcomes import Outcome, caption, columns_of, difference_texts, outcomes_of
 from harness.reporting.section import Frames
+from harness.reporting.sections.sweep_summary import mean_of
 from harness.reporting.subjects import Subject
 
 SPECIAL = {
@@ -23,21 +28,65 @@ SPECIAL = {
 
 def latex_table(frames: Frames) -> str:
     """The text of a `table` environment."""
+    return _of_ablation(frames) if frames.study.search is None else _of_sweep(frames, frames.study.search)
+
+
+def _of_ablation(frames: Frames) -> str:
     columns, outcomes = columns_of(frames), outcomes_of(frames)
     titles = ["", *(f"\\multicolumn{{2}}{{c}}{{{escaped(frames.title(column.quantity))}}}" for column in columns)]
     rules = "".join(f"\\cmidrule(lr){{{2 + 2 * at}-{3 + 2 * at}}}" for at in range(len(columns)))
     heading = [escaped(frames.study.noun.capitalize()), *(["value", "change"] * len(columns))]
+    heads_of = [f"{' & '.join(titles)} \\\\", rules, f"{' & '.join(heading)} \\\\"]
+    return _table(_caption(frames, columns), "l" + "rl" * len(columns), heads_of, _rows(frames, columns, outcomes))
+
+
+def _of_sweep(frames: Frames, search: SweepSummary) -> str:
+    finalists = search.conclusions.finalists if search.conclusions is not None else ()
+    titles = ["Candidate", *(frames.title(name) for name in search.objectives)]
+    title = f"{frames.definition.title or search.name}: "
+    if finalists:
+        titles.append("not distinguished from")
+        caption_of = "the finalists, by means over fresh seeds and their standard errors"
+        rows = [_finalist(each, search, frames) for each in finalists]
+    else:
+        caption_of = "the front, by the search's own values of one training each"
+        front = [each for name in search.front for each in search.candidates if each.name == name]
+        rows = [[escaped(each.name), *_objectives(each.name, each.values or (), frames)] for each in front]
+    heading = f"{' & '.join(map(escaped, titles))} \\\\"
+    lines = (f"{' & '.join(row)} \\\\" for row in rows)
+    return _table(f"{title}{caption_of}; in italics what is predicted.", "l" * len(titles), [heading], lines)
+
+
+def _finalist(finalist: Finalist, search: SweepSummary, frames: Frames) -> list[str]:
+    learnt = search.conclusions.varying if search.conclusions is not None else ()
+    means = _objectives(finalist.name, [finalist.objectives[name].mean for name in search.objectives], frames)
+    cells = [
+        escaped(mean_of(finalist.objectives[name])) if name in learnt else mean
+        for name, mean in zip(search.objectives, means, strict=True)
+    ]
+    ties = dict.fromkeys(tie for name in learnt[:1] for tie in finalist.objectives[name].ties)
+    return [escaped(finalist.name), *cells, escaped(", ".join(ties) or "none")]
+
+
+def _objectives(name: str, values: Sequence[float], frames: Frames) -> list[str]:
+    """Each in the look of what the candidate's record calls it."""
+    cells = []
+    for quantity, value in zip(frames.study.search.objectives if frames.study.search else (), values, strict=True):
+        known, text = frames.estimates.get((name, quantity)), escaped(frames.text(quantity, value))
+        cells.append(f"\\textit{{{text}}}" if known is not None and known.kind == "predicted" else text)
+    return cells
+
+
+def _table(caption_of: str, columns: str, heads_of: Iterable[str], rows: Iterable[str]) -> str:
     lines = [
         r"\begin{table}",
         r"\centering",
-        f"\\caption{{{escaped(_caption(frames, columns))}}}",
-        f"\\begin{{tabular}}{{l{'rl' * len(columns)}}}",
+        f"\\caption{{{escaped(caption_of)}}}",
+        f"\\begin{{tabular}}{{{columns}}}",
         r"\toprule",
-        f"{' & '.join(titles)} \\\\",
-        rules,
-        f"{' & '.join(heading)} \\\\",
+        *heads_of,
         r"\midrule",
-        *_rows(frames, columns, outcomes),
+        *rows,
         r"\bottomrule",
         r"\end{tabular}",
         r"\end{table}",

@@ -98,7 +98,7 @@ def _of_score(blank: Outcome, ours: Estimate, theirs: Estimate, frames: Frames) 
     if noise is not None and {blank.rung, against} <= set(noise.groups):
         apart = noise.compare(blank.rung, against)
         outcome = replace(blank, difference=apart.difference, low=apart.low, high=apart.high, unit=ours.unit)
-        return replace(outcome, word=_word(finding, blank.quantity), why=_why(finding, outcome, frames))
+        return replace(outcome, word=_word(finding), why=_why(finding, outcome, frames))
     why = "this page tests no such difference" if finding is None else finding.unknown
     return _by_images(replace(blank, why=why, unit=ours.unit), against, ours, theirs, frames)
 
@@ -117,14 +117,11 @@ def _by_images(blank: Outcome, against: str, ours: Estimate, theirs: Estimate, f
     return replace(blank, difference=apart.value, low=apart.low, high=apart.high, why=why)
 
 
-def _word(finding: Finding | None, quantity: str) -> Word:
+def _word(finding: Finding | None) -> Word:
     if finding is None or finding.unknown:
         return "not told"
     words: dict[str, Word] = {"improved": "better", "hurt": "worse", "same": "same", "inconclusive": "not told"}
-    word = words[finding.effect]
-    if more_is_better(quantity) and word in ("better", "worse"):
-        return "worse" if word == "better" else "better"
-    return word
+    return words[finding.effect]
 
 
 def _why(finding: Finding | None, outcome: Outcome, frames: Frames) -> str:

@@ -71,7 +71,7 @@ def write_report(
     placed:     what each subject's network costs operator by operator, for the section of that name; likewise
     scripts:    the folder that has plotly's script for several pages, which link to it; None: the page has it in
                 itself, and is whole wherever it is sent
-    latex:      of an ablation: its main table too, beside the page, as LaTeX
+    latex:      its main table too, beside the page, as LaTeX; a chain has none
     """
     study = replace(study_of(source), protocol_name=protocol_name)
     page, numbers = checked_definition(definition, published, study.kind, study.judging)

@@ -31,7 +31,7 @@ from harness.reporting.drawing import (
 
 HEIGHT, WIDTH = 540, 1120  # px; of a page on a laptop's screen, for which labels are placed
 MARGIN = {"l": 78, "r": 18, "t": 16, "b": 112}  # below: ticks, the axis' title and the legend
-LABEL_WIDTH = 26  # characters
+LABEL_WIDTH = 28  # characters
 MOST_LABELS = 60  # nobody could read more
 COST_FACTOR = 4  # costs that span more stand on a logarithmic axis
 MOST_DRAWN = 2000  # points of one look; more are drawn by the graphics card, without labels
@@ -61,7 +61,7 @@ class Point:
     label: str = ""  # written beside it
     short: str = ""  # written instead where the picture is narrow: `2a`
     hover: str = ""  # what a pointer shows, in lines
-    opens: str = ""  # the id of an element with `popover` that a click opens
+    opens: str = ""  # what a click opens: the id of an element with `popover`, or a candidate of the page's table
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

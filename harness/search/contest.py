@@ -17,10 +17,12 @@ import optuna
 
 from harness.measure.statistics import noise_of
 from harness.records.errors import UserError, unknown_name
-from harness.records.manifest import read_manifest, study_folder
+from harness.records.judging import Judging
+from harness.records.manifest import Manifest, read_manifest, study_folder
 from harness.records.quantities import QUANTITIES, TWIN, is_learnt, title_of
-from harness.records.quantity import Known, known_or_expected
+from harness.records.quantity import Known, known_or_expected, value_of
 from harness.records.record import TrialRecord
+from harness.records.store import Store
 from harness.records.terminal import count_text
 from harness.search.candidates import FreshScore, rescored_in
 from harness.search.finalists import Compared
@@ -99,7 +101,7 @@ class Contest:
     absent: Mapping[str, str] = field(default_factory=dict)
     """Who would be among them and has not one result -> why."""
     beaten: tuple[str, ...] = ()
-    """Who would be among them, and is no better than the floor of its sweep."""
+    """Who would be among them, and is no better than the floor of its study."""
 
     @property
     def first(self) -> str:
@@ -216,7 +218,8 @@ def contest_of(out: Path, study: str, complete: Sequence[TrialRecord]) -> Contes
     if stored is None:
         return _of_rungs(out, study, complete)
     again, absent = _finalists(out, stored, own)
-    count, beaten = _above_floor(study, stored, again or by_name(complete))
+    contenders, floor = again or by_name(complete), stored.user_attrs.get(FLOOR)
+    count, beaten = _above_floor(study, task_of(contenders[0].record.protocol).judging, floor, contenders)
     return Contest(
         study=study,
         contenders=tuple(count),
@@ -228,18 +231,17 @@ def contest_of(out: Path, study: str, complete: Sequence[TrialRecord]) -> Contes
 
 
 def _above_floor(
-    study: str, stored: optuna.Study, contenders: Sequence[Contender]
+    study: str, judging: Judging, floor: float | None, contenders: Sequence[Contender]
 ) -> tuple[list[Contender], tuple[str, ...]]:
-    """Those whose mean first score is better than the sweep's floor, and the names of the others. UserError where
-    nobody's is."""
-    floor, judging = stored.user_attrs.get(FLOOR), task_of(contenders[0].record.protocol).judging
-    scores = {each.name: list(each.scores(judging.first).values()) for each in contenders}
-    beaten = {name for name, of in scores.items() if of and judging.is_beaten(fmean(of), floor)}
+    """Those whose mean first score is not worse than the study's floor, and the names of the others. UserError where
+    everybody's is."""
+    scores = {each.name: of for each in contenders if (of := list(each.scores(judging.first).values()))}
+    beaten = judging.beaten_of(scores, floor)
     if len(beaten) == len(contenders):
         what = "the floor" if judging.floor is None else judging.floor.what
         raise UserError(
             f"none of {len(contenders)} in '{study}' has a better {title_of(judging.first)} than {what}, {floor:.4g}: "
-            f"train longer in a new sweep, or name a trial: {', '.join(sorted(beaten))}"
+            f"train longer, as another study, or name a trial: {', '.join(sorted(beaten))}"
         )
     return [each for each in contenders if each.name not in beaten], tuple(beaten)
 
@@ -275,12 +277,21 @@ def _of_rungs(out: Path, study: str, complete: Sequence[TrialRecord]) -> Contest
             missing.setdefault(rung.name, {})[seed] = NO_RESULT if store.trial(key) is None else FAILED
     contenders = by_name(complete, missing)
     names = {each.name for each in contenders}
+    count, beaten = _above_floor(study, manifest.judging, _floor_of(manifest, store), contenders)
     empty = {name: Contender(name=name, record=complete[0], told_by={}, missing=of) for name, of in missing.items()}
     return Contest(
         study=study,
-        contenders=tuple(contenders),
+        contenders=tuple(count),
         absent={name: one.lacks("") for name, one in empty.items() if name not in names},
+        beaten=beaten,
     )
+
+
+def _floor_of(manifest: Manifest, store: Store) -> float | None:
+    """What the control that an ablation's rungs have to beat scores; None where it has none, or was not scored."""
+    floor = manifest.judging.floor
+    control = None if floor is None else store.measurement(manifest.controls.get(floor.control, ""))
+    return None if control is None else value_of(control.quantities.get(manifest.judging.first))
 
 
 def by_name(complete: Sequence[TrialRecord], missing: Mapping[str, Mapping[int, str]] = NOTHING) -> list[Contender]:

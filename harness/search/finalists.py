@@ -203,7 +203,7 @@ def _beaten(study: optuna.Study, scored: Mapping[str, Sequence[FreshScore]]) -> 
     """Those whose mean first score over the fresh seeds is no better than the floor."""
     floor, judging = study.user_attrs.get(FLOOR), task_of(study.user_attrs.get("began", {}).get("protocol", {})).judging
     first = {name: [each.score for each in scores if each.score is not None] for name, scores in scored.items()}
-    return {name for name, scores in first.items() if judging.is_beaten(fmean(scores) if scores else None, floor)}
+    return judging.beaten_of(first, floor)
 
 
 Pair = tuple[str, str, str]

@@ -1,7 +1,8 @@
 """What a training minimises: the settings. No torch."""
 
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, ClassVar, Literal
 
 from harness.architecture.kinds import kind_of
 from harness.diffusion.config import SamplingConfig
@@ -19,7 +20,7 @@ class Passes:
     forward: int = 0
     """Of the network, without gradients."""
     teacher: int = 0
-    """Calls of the teacher."""
+    """Of the teacher's network; an answer with guidance takes two."""
     through_teacher: int = 0
     """Of these, with a gradient that goes back through it to its input: as much again, and what it keeps."""
     heads: int = 0
@@ -29,7 +30,7 @@ class Passes:
 
     @property
     def of_teacher(self) -> int:
-        """In calls forward."""
+        """In passes forward."""
         return self.teacher + self.through_teacher
 
     def beside(self, a_trained: int) -> int:
@@ -44,6 +45,8 @@ class ObjectiveConfig:
 
     __slots__ = ()
     forms: ClassVar[dict[str, type]] = {}
+    leaves_unread: ClassVar[Mapping[str, Mapping[object, tuple[str, ...]]]] = {}
+    """Setting -> its value -> the settings that mean nothing with it, and are refused beside it."""
 
     @property
     def validated_by(self) -> dict[str, Plain]:
@@ -78,6 +81,11 @@ SCALINGS = ("timestep_aware", "fixed")
 class DistillationConfig(ObjectiveConfig):
     """Flow matching, and beside it a teacher's output and features: `harness.training.objectives.distillation`."""
 
+    leaves_unread: ClassVar[Mapping[str, Mapping[object, tuple[str, ...]]]] = {
+        "features": {False: ("student_tap", "teacher_tap", "feature_weight")},
+        "scaling": {"timestep_aware": ("output_weight", "feature_weight")},
+    }
+
     kind: Literal["distillation"] = "distillation"
     teacher: TeacherConfig
     """A frozen network; `objective.teacher.name=KEY` of one that was trained here."""
@@ -96,7 +104,7 @@ class DistillationConfig(ObjectiveConfig):
 
     @property
     def passes(self) -> Passes:
-        return Passes(teacher=1)
+        return Passes(teacher=self.teacher.passes)
 
     def __post_init__(self) -> None:
         if self.scaling not in SCALINGS:
@@ -105,19 +113,22 @@ class DistillationConfig(ObjectiveConfig):
         for name, weight in weights.items():
             if not 0 <= weight < float("inf"):
                 raise UserError(f"objective.{name} must be a number from 0, not {weight}")
-            if self.scaling != "fixed" and weight != 1:
-                raise UserError(
-                    f"objective.{name}={weight} means nothing with scaling={self.scaling}, whose weights follow from "
-                    "the losses; give objective.scaling=fixed, or leave it out"
-                )
-        if not self.features:
-            unread = {"student_tap": self.student_tap is not None, "teacher_tap": self.teacher_tap is not None,
-                      "feature_weight": self.feature_weight != 1}  # fmt: skip
-            if named := [name for name, is_set in unread.items() if is_set]:
-                raise UserError(f"objective.{named[0]} means nothing with objective.features=false; leave out one")
+        refuse_unread(self)
 
 
 ADVERSARIAL_LOSSES = ("softplus", "hinge")
+
+
+def refuse_unread(objective: Any) -> None:
+    """UserError for what another setting leaves unread and is set: the same training would have two keys."""
+    for setting, by_value in objective.leaves_unread.items():
+        value = getattr(objective, setting)
+        names = by_value.get(value, ())
+        for each in fields(objective):
+            default = each.default if each.default_factory is MISSING else each.default_factory()
+            if each.name in names and getattr(objective, each.name) != default:
+                given = f"{setting}={str(value).lower() if isinstance(value, bool) else value}"
+                raise UserError(f"objective.{each.name} means nothing with objective.{given}; leave out one of them")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,6 +174,12 @@ class StepDistillationConfig(ObjectiveConfig):
     """A student that samples in a few steps: `harness.training.objectives.step_distillation`. It begins with the
     weights of a trained one (`initial`)."""
 
+    leaves_unread: ClassVar[Mapping[str, Mapping[object, tuple[str, ...]]]] = {
+        "adversarial_weight": {0.0: ("adversarial_loss", "discriminator", "backward_simulation")},
+        "distillation_weight": {0.0: ("scaling", "task_weight", "teacher_steps")},
+        "scaling": {"timestep_aware": ("task_weight",)},
+    }
+
     kind: Literal["step_distillation"] = "step_distillation"
     teacher: TeacherConfig
     """A frozen network; `objective.teacher.name=KEY` of one that was trained here."""
@@ -175,7 +192,12 @@ class StepDistillationConfig(ObjectiveConfig):
     teacher_steps: int = 4
     """Of the teacher, for one of the student's; 1: its velocity, right for a few-step teacher."""
     distillation_weight: float = 1.0
-    """Of the data's and the teacher's velocity, by SnapGen's timestep-aware scaling; 0: neither."""
+    """Of the data's and the teacher's velocity; 0: neither."""
+    scaling: Literal["timestep_aware", "fixed"] = "timestep_aware"
+    """How these two are added: by SnapGen's scaling, which leaves the step at t = 1/2 to the data alone, or by fixed
+    weights."""
+    task_weight: float = 1.0
+    """Of the data's velocity with scaling=fixed; 0: the teacher's alone."""
     adversarial_weight: float = 0.5
     """Of the discriminator's verdict; 0: there is none."""
     adversarial_loss: Literal["softplus", "hinge"] = "softplus"
@@ -191,16 +213,15 @@ class StepDistillationConfig(ObjectiveConfig):
                 raise UserError(f"objective.{name} must be at least 1, not {getattr(self, name)}")
         if not 0 < self.shift < float("inf"):
             raise UserError(f"objective.shift must be a number above 0, not {self.shift}")
+        if self.scaling not in SCALINGS:
+            raise unknown_name("objective.scaling", self.scaling, SCALINGS)
         weights = {name: getattr(self, name) for name in ("distillation_weight", "adversarial_weight")}
-        for name, weight in weights.items():
+        for name, weight in {**weights, "task_weight": self.task_weight}.items():
             if not 0 <= weight < float("inf"):
                 raise UserError(f"objective.{name} must be a number from 0, not {weight}")
         if not any(weights.values()):
             raise UserError(f"{' and '.join(f'objective.{name}' for name in weights)} are both 0; give one of them")
-        if self.adversarial_weight == 0 and self.discriminator != DiscriminatorConfig():
-            raise UserError(
-                "objective.discriminator means nothing with objective.adversarial_weight=0; leave out one of them"
-            )
+        refuse_unread(self)
 
     @property
     def validated_by(self) -> dict[str, Plain]:
@@ -208,7 +229,7 @@ class StepDistillationConfig(ObjectiveConfig):
 
     @property
     def passes(self) -> Passes:
-        of_teacher = self.teacher_steps * (self.distillation_weight > 0)
+        of_teacher = self.teacher_steps * self.teacher.passes * (self.distillation_weight > 0)
         if self.adversarial_weight == 0:
             return Passes(teacher=of_teacher)
         simulated = (self.steps - 1) * self.backward_simulation

@@ -1,13 +1,14 @@
 """How a decoder learns to make a picture of its latent: the settings. No torch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from harness.architecture.kinds import kind_of
 from harness.models.perceptual_config import PerceptualConfig, StLpips
 from harness.records.errors import UserError, unknown_name
 from harness.records.plain import NOT_IDENTITY, Plain
-from harness.training.objective_config import ADVERSARIAL_LOSSES, ObjectiveConfig, Passes
+from harness.training.objective_config import ADVERSARIAL_LOSSES, ObjectiveConfig, Passes, refuse_unread
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +45,11 @@ class ReconstructionConfig(ObjectiveConfig):
 
     Builder: (config, `harness.training.objectives.reconstruction.Reconstructed`)."""
 
+    leaves_unread: ClassVar[Mapping[str, Mapping[object, tuple[str, ...]]]] = {
+        "adversarial_weight": {0.0: ("adversarial_loss", "adversarial_start", "adaptive_weight", "discriminator")},
+        "perceptual_weight": {0.0: ("perceptual",)},
+    }
+
     kind: Literal["reconstruction"] = "reconstruction"
     patch: int | None = None
     """Side of the random patches, in pixels, that a training sees of each picture; null: the whole picture."""
@@ -75,10 +81,7 @@ class ReconstructionConfig(ObjectiveConfig):
                 raise UserError(f"objective.{name} must be a number from 0, not {weight}")
         if not any(self.weights.values()):
             raise UserError(f"{' and '.join(f'objective.{name}' for name in self.weights)} are 0; give one of them")
-        if self.adversarial_weight == 0 and self.discriminator != PatchDiscriminatorConfig():
-            raise UserError(
-                "objective.discriminator means nothing with objective.adversarial_weight=0; leave out one of them"
-            )
+        refuse_unread(self)
 
     @property
     def weights(self) -> dict[str, float]:

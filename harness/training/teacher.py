@@ -74,12 +74,15 @@ class Teacher(Protocol):
         drop: Tensor,
         tapped: Sequence[str] = (),
         *,
+        guided: bool = True,
         differentiable: bool = False,
     ) -> TeacherOutput:
         """x_t (B, C, H, W) on the straight path, time (B,), labels (B,) class numbers of the student's data, drop (B,)
         True where the prompt is the empty one: there guidance does nothing. tapped: of `taps`, those whose features are
         asked for.
 
+        guided: its velocity has the teacher's guidance, if any. Who asks for features alone does without, since they
+        are the prompt's either way, and the empty prompt's pass is for the velocity.
         differentiable: gradients go through it to x_t. Else none do, and nothing is kept for them.
         """
         ...
@@ -119,7 +122,7 @@ class TeacherDescription(Protocol):
 
     @property
     def macs(self) -> int:
-        """Multiply-adds of one call for one sample, of all its passes: with guidance two."""
+        """Multiply-adds of one pass over one sample; a guided call makes two."""
         ...
 
     @property
@@ -165,7 +168,7 @@ def check_latent_space(name: str, autoencoder: Mapping[str, Any] | None, channel
     if channels != student.shape[0]:
         raise UserError(
             f"the teacher {name} takes {channels} channels, and the student has {student.shape[0]}; name a teacher of "
-            "the same, or give data.color"
+            "the same, or data of as many, as data=image_folder has with data.color"
         )
 
 

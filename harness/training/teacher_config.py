@@ -29,6 +29,11 @@ class TeacherConfig:
     sharded: bool = field(default=False, metadata=NOT_IDENTITY)
     """Of several processes that share a training, each has a share of its weights, not all."""
 
+    @property
+    def passes(self) -> int:
+        """Of its network, for one answer."""
+        return 1 if self.guidance_scale == 1 else 2
+
     def __post_init__(self) -> None:
         if not 1 <= self.guidance_scale < float("inf"):
             raise UserError(

@@ -19,7 +19,7 @@ from harness.launch.pool import Pool
 from harness.measure.touched import touched_share
 from harness.records.errors import UserError
 from harness.records.eta import with_eta
-from harness.records.manifest import Manifest, Rung, study_folder, write_manifest
+from harness.records.manifest import Manifest, Rung, read_manifest, study_folder, write_manifest
 from harness.records.plain import to_plain
 from harness.records.record import TrialRecord
 from harness.trials.ablation_study import AblationStudy, ablation_study, refusals, trainings_of, twins_of
@@ -96,7 +96,7 @@ class Ablation:
                     against=rung.against,
                     edits=_plain(rung.all_edits if rung.base is None else {"base": rung.base, **rung.all_edits}),
                     **self._trained_otherwise(rung.name),
-                    twin_fingerprint=self.twins[rung.name].architecture.fingerprint if self.twins else None,
+                    **self._twin(rung.name),
                     touched=touched[rung.name],
                 )
                 for rung, config in self.rungs
@@ -112,6 +112,12 @@ class Ablation:
             settings=self.study.settings,
             refused=self.study.architecture.refused,
         )
+
+    def _twin(self, rung: str) -> dict[str, Any]:
+        if not self.twins:
+            return {}
+        twin = self.twins[rung].architecture
+        return {"twin_fingerprint": twin.fingerprint, "twin_architecture": _plain(twin)}
 
     def _trained_otherwise(self, rung: str) -> dict[str, Any]:
         """What the manifest says of a rung's training, where that is not as the study's settings have it."""
@@ -187,7 +193,10 @@ def run_ablation(job: Ablation, show: Show) -> tuple[list[tuple[TrialSpec, Trial
     Returns all trials with their records, in the order of `specs`, and a sentence for each other job that failed.
     """
     with Pool(job.folder / "attempts", job.settings.launcher) as pool:
-        write_manifest(job.folder, job.manifest())
+        manifest = job.manifest()
+        if (note := _replaced(job, manifest)) is not None:
+            show.note(note)
+        write_manifest(job.folder, manifest)
         specs = job.specs()
         _time_architectures(job, specs, show)
         queue = TrialQueue(pool, on_loss=show.lost)
@@ -198,6 +207,21 @@ def run_ablation(job: Ablation, show: Show) -> tuple[list[tuple[TrialSpec, Trial
     results = [(spec, records[spec.key]) for spec in specs]
     at = None if job.settings.count_only else job.study.scored_at
     return results, [*queue.failures, *(() if at is None else score_all(at, results))]
+
+
+def _replaced(job: Ablation, manifest: Manifest) -> str | None:
+    """What a study of the same name that was another one loses by this one: its page, and no record."""
+    try:
+        before = read_manifest(job.settings.out, job.name)
+    except UserError:  # there is none, or one that is damaged, which this one replaces
+        return None
+    if not (gone := before.keys - manifest.keys):
+        return None
+    return (
+        f"{len(gone)} of the {len(before.keys)} trainings of the {job.name} that is in {job.settings.out} so far are "
+        f"not in this one: its page is replaced, its records stay, and `{before.command}` draws it again; another file "
+        "name or out=FOLDER keeps both"
+    )
 
 
 def _time_architectures(job: Ablation, specs: Sequence[TrialSpec], show: Show) -> None:

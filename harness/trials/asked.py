@@ -20,6 +20,11 @@ def asked_prompts(
     """
     if not texts:
         raise UserError("there is no text to make a picture of; give at least one")
+    if wrong := [each for each in texts if not isinstance(each, str)]:
+        raise UserError(
+            f"what a picture is to show is a text, not {wrong[0]!r}: a prompt, or a class by its name, such as "
+            f"'{next(iter(class_names), '')}'"
+        )
     known = {name: row for row, name in enumerate(class_names)}
     known |= {prompt: row for row, prompt in enumerate(prompts.identity["prompts"])}
     trained = [each for each in dict.fromkeys(texts) if each in known]

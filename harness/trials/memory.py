@@ -175,9 +175,8 @@ def _through(teacher: TeacherDescription, settings: Settings, precision: str, to
     """Where a gradient goes through it."""
     if not (times := settings.objective.passes.through_teacher):
         return {}
-    guided = 1 if getattr(teacher_of(settings.objective), "guidance_scale", 1) == 1 else 2
     kept = kept_through(*teacher.example(), precision=getattr(torch, teacher.precision(precision)))
-    return {THROUGH: times * guided * together * kept}
+    return {THROUGH: times * together * kept}
 
 
 def _of_heads(

@@ -42,6 +42,7 @@ T = TypeVar("T")
 MISSING = "missing setting"
 """How a sentence begins about what a file leaves to whoever chooses it: no mistake of the file's."""
 SEEDS = 2**63
+MOST_SEEDS = 20  # that a sentence writes out
 ENCODED_BY = "encoded_by"
 """Of a decoder's record, in its provenance: where the files of the autoencoder were that it was trained against."""
 OWN_STEPS = ("solver", "steps", "times", "shift")
@@ -198,6 +199,7 @@ def _refusal(defaults: Mapping[str, Any] | None) -> str:
 def _settings(overrides: Sequence[str], defaults: Mapping[str, Any] | None) -> Settings:
     plain, chosen = compose_plain(overrides, defaults), merged(dict(defaults or {}), parsed(overrides))
     plain["limits"] = flattened(plain.get("limits"))
+    _check_seeds(plain.get("seeds"))
     try:
         task = from_plain(TaskConfig, plain["task"], where="task")
         own = {"kind": tag_of(task.objectives[0])}
@@ -209,6 +211,15 @@ def _settings(overrides: Sequence[str], defaults: Mapping[str, Any] | None) -> S
         raise _of_another_option(str(error), chosen) or _of_a_group(str(error), chosen) or error from None
     _check_groups(task, chosen)
     return settings
+
+
+def _check_seeds(seeds: Any) -> None:
+    """A number alone may be meant as the seed or as how many of them."""
+    if isinstance(seeds, int) and not isinstance(seeds, bool) and 1 < seeds <= MOST_SEEDS:
+        listed = ",".join(map(str, range(seeds)))
+        raise UserError(
+            f"'seeds' must be a list, not {seeds}; write [{seeds}] for that seed, or [{listed}] for {seeds} of them"
+        )
 
 
 def for_captions(settings: Settings, chosen: Mapping[str, Any]) -> Settings:
@@ -244,12 +255,12 @@ def with_trained_autoencoder(settings: Settings) -> Settings:
 
 
 def _found(autoencoder: TrainedAutoencoder, out: Path) -> TrainedAutoencoder:
-    from harness.trials.trained import trained_network  # which reads settings
+    from harness.trials.trained import input_network  # which reads settings
 
     encoded_by = autoencoder.encoded_by
     if autoencoder.record is not None:
         try:
-            trained = trained_network(autoencoder.record, out, "the folder that it was published as")
+            trained = input_network(autoencoder.record, out, "the folder that it was published as")
         except UserError as error:
             raise UserError(f"autoencoder.record: {error}") from error
         autoencoder = replace(autoencoder, file=trained.weights)

@@ -78,9 +78,10 @@ def of_trained(trained: TrainedNetwork, settings: Settings, architecture: Archit
     )
 
 
-def palette_errors(subject: Subject, converted: Converted) -> list[Layer]:
-    """Of each large tensor, by number of bits; what was measured before of the same network is not measured again."""
-    return measured_layers(converted, subject.inputs, subject.cache / "palettes")
+def palette_errors(subject: Subject, converted: Converted, at_most_bytes: int | None = None) -> list[Layer]:
+    """Of each large tensor, by number of bits; what was measured before of the same network is not measured again.
+    UserError before anything is measured where no plan takes so few bytes."""
+    return measured_layers(converted, subject.inputs, subject.cache / "palettes", at_most_bytes)
 
 
 def _about(architecture: ArchitectureConfig) -> dict[str, str]:

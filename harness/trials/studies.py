@@ -72,6 +72,8 @@ def find_study(folder: str, name: str) -> Path:
             f"there is no folder {folder}/ in {Path.cwd()} nor in {REPOSITORY}; run from a clone of the repository, "
             f"or give the path of a YAML file"
         )
+    if (here := Path(f"{name}.yaml")).is_file():
+        raise UserError(f"there is no {folder}/{name}.yaml; the file {here} is named by its path: give {here}")
     raise unknown_name(f"name in {folder}/:", name, study_names(folder))
 
 

@@ -143,6 +143,7 @@ RECONSTRUCTION: Mapping[str, KnownQuantity] = {
         "Peak signal to noise of reconstructions, rounded to grey levels: a mean over held-out pictures. More is "
         "better.",
         more_is_better=True,
+        is_relative=False,
     ),
     "ssim": score(
         "SSIM",
@@ -153,6 +154,7 @@ RECONSTRUCTION: Mapping[str, KnownQuantity] = {
     "colour_error": score(
         "Colour error",
         "How far a reconstruction's mean colour is from its original's, in grey levels. Less is better.",
+        is_bar=False,
     ),
     "st_lpips": score(
         "ST-LPIPS",
@@ -160,10 +162,13 @@ RECONSTRUCTION: Mapping[str, KnownQuantity] = {
     ),
     "lpips": score("LPIPS", "How unlike reconstructions look, by LPIPS of VGG16. Less is better."),
     "reconstruction_fd": score(
-        "FD of reconstructions", "Fréchet distance of reconstructions to their originals. Less is better."
+        "FD of reconstructions",
+        "Fréchet distance of reconstructions to their originals. Less is better.",
+        is_bar=False,
     ),
 }
-"""Of tasks that make a picture again: `harness.measure.reconstruction`."""
+"""Of tasks that make a picture again: `harness.measure.reconstruction`. Two are no bars, since in these the controls
+are good by what they are: a linear decoder, fitted to mean colours too, and training pictures, which are real."""
 IN_TILES = "in_tiles"
 
 

@@ -1,5 +1,7 @@
-"""What a user names a trained network by: its trial's key or the beginning of it, its file of weights, the YAML that it
-was promoted to, the folder that it was published as, or its Core ML package; and the record of its trial.
+"""What a user names a trained network by: its trial's key or the beginning of it, the study that trained it alone, its
+file of weights, the YAML that it was promoted to (which means its full training as soon as there is one, and until then
+the trial that it was promoted from), the folder that it was published as, or its Core ML package; and the record of its
+trial.
 
 Torch is loaded for a file of weights or a package alone.
 """
@@ -12,10 +14,12 @@ from typing import Any
 from harness.measure.quality_config import QualityConfig
 from harness.models.extractor_config import EfficientNetLite0Extractor, InceptionV3Extractor
 from harness.records.errors import UserError
+from harness.records.manifest import STUDY_FILES, TRAINING, Manifest, read_manifest
 from harness.records.plain import to_plain
 from harness.records.record import TrialRecord, key_that_begins, why
 from harness.records.store import Store
 from harness.trials.compose import compose_plain, parsed
+from harness.trials.progress import Show
 from harness.trials.settings import Settings, settings_of
 from harness.trials.spec import store_of
 from harness.trials.task_config import task_of
@@ -62,6 +66,19 @@ def names_network(what: str) -> bool:
 def trained_network(what: str, out: Path, others: str = "") -> TrainedNetwork:
     """The network that `what` names; trials are looked for in the store under `out`, and in the one that a file of
     weights lies in. UserError where there is none, or more than one; `others` are what it could have been beside."""
+    store = store_of(out)
+    record = _of_study(what, out, store)
+    if record is None and what.endswith((".yaml", ".yml")):
+        record = _full_training(Path(what), out, store)
+    if record is not None:
+        return _of_record(record, store)
+    return input_network(what, out, f"a study that trained one{others and f', nor {others}'}")
+
+
+def input_network(what: str, out: Path, others: str = "") -> TrainedNetwork:
+    """The same of what a training is given: by no study's name, since the training may be of that study, and what the
+    name stands for changes while it runs; and a promoted YAML is the trial that it was promoted from, trained on since
+    or not."""
     if (Path(what) / PUBLISHED).is_file():
         return _of_weights(Path(what) / PUBLISHED, out)
     if what.endswith(".safetensors"):
@@ -76,8 +93,8 @@ def trained_network(what: str, out: Path, others: str = "") -> TrainedNetwork:
 
 def weights_of(what: str, out: Path) -> Path:
     """The file of weights of the network that `what` names: of one to begin with, or to learn from. Errors: as
-    `trained_network`."""
-    return trained_network(what, out, "the folder that it was published as").weights
+    `input_network`."""
+    return input_network(what, out, "the folder that it was published as").weights
 
 
 def network_and_settings(
@@ -85,11 +102,21 @@ def network_and_settings(
 ) -> tuple[TrainedNetwork, Settings]:
     """The network that is meant, and the settings of a command about its samples: its trial's sampling, and with
     `scored` its scoring too, changed by the command line. Errors: as `trained_network` and `settings_of`."""
-    trained = trained_network(what, Path(str(compose_plain(overrides)["out"])), others)
+    trained = network_of(what, overrides, others)
+    return trained, settings_about(trained, overrides, scored=scored)
+
+
+def network_of(what: str, overrides: Sequence[str], others: str = "") -> TrainedNetwork:
+    """As `trained_network`, under the `out` of a command line."""
+    return trained_network(what, Path(str(compose_plain(overrides)["out"])), others)
+
+
+def settings_about(trained: TrainedNetwork, overrides: Sequence[str], *, scored: bool = False) -> Settings:
+    """The second of `network_and_settings`, of a network that is known."""
     defaults = sampling_of(trained)
     if scored and QUALITY not in parsed(overrides):
         defaults |= quality_of(trained)
-    return trained, settings_of(overrides, defaults)
+    return settings_of(overrides, defaults)
 
 
 def sampling_of(trained: TrainedNetwork) -> dict[str, Any]:
@@ -131,10 +158,47 @@ def trial_of(key: str, store: Store, others: str = "") -> TrialRecord:
     if record is None:
         raise UserError(
             f"'{key}' is neither the key of a trial in {store.root}, or its first digits, nor a file of weights "
-            f"(.safetensors) or a promoted architecture (.yaml){others and f', nor {others}'}; the files in the "
-            "store's folder trials/ are named by their keys, and out=FOLDER says where it lies"
+            f"(.safetensors) or a promoted architecture (.yaml){others and f', nor {others}'}"
+            "; the files in the store's folder trials/ are named by their keys, and out=FOLDER says where it lies"
         )
     return record
+
+
+MOST_NAMED = 12
+"""Networks of a study that a sentence lists."""
+
+
+def _of_study(name: str, out: Path, store: Store) -> TrialRecord | None:
+    """The record of the only network that the study of that name trained in `out`; None where there is no such study.
+    UserError where it has none yet, or several."""
+    if Path(name).name != name:
+        return None
+    if (out / name / STUDY_FILES["sweep"]).is_file():
+        raise UserError(
+            f"{name} is a sweep of many networks; name one by its trial's key, or choose one: `harness promote {name} "
+            "--rule best --to FILE.yaml`, and give that file"
+        )
+    if not (out / name / STUDY_FILES["ablation"]).is_file():
+        return None
+    manifest = read_manifest(out, name)
+    record = _only_trained(manifest, store)
+    if record is None:
+        raise UserError(f"no network of the study {name} is trained in {out} yet; `{manifest.command}` does it")
+    return record
+
+
+def _only_trained(manifest: Manifest, store: Store) -> TrialRecord | None:
+    """The record of the only network that the study has trained; None before. UserError where there are several."""
+    keys = [(rung, seed, manifest.key(rung, seed)) for rung in manifest.rungs for seed in manifest.seeds]
+    records = [(rung.name, seed, store.trial(key)) for rung, seed, key in keys]
+    trained = [(rung, seed, each) for rung, seed, each in records if each is not None and WEIGHTS in each.artifacts]
+    if len(trained) > 1:
+        listed = [f"{each.key} ({rung}, seed {seed})" for rung, seed, each in trained[:MOST_NAMED]]
+        more = f", and {len(trained) - MOST_NAMED} more" if len(trained) > MOST_NAMED else ""
+        raise UserError(
+            f"the study {manifest.name} trained {len(trained)} networks; name one: {', '.join(listed)}{more}"
+        )
+    return trained[0][-1] if trained else None
 
 
 def _of_record(record: TrialRecord, store: Store) -> TrainedNetwork:
@@ -200,4 +264,22 @@ def _promoted(path: Path, store: Store) -> TrialRecord:
             f"{path} was promoted from trial {origin.trial}, which is not in {store.root}; say where it lies with "
             "out=FOLDER"
         )
+    return record
+
+
+def _full_training(path: Path, out: Path, store: Store) -> TrialRecord | None:
+    """The record of what `harness train FILE` made of a promoted file, which a line names; None where it left no
+    weights yet. UserError where it trained several seeds."""
+    from harness.trials.promoted import promoted_in
+
+    name, origin = f"{TRAINING}{path.stem}", promoted_in(path).origin
+    if origin is None or not (out / name / STUDY_FILES["ablation"]).is_file():
+        return None
+    manifest = read_manifest(out, name)
+    is_of_file = manifest.promotion is not None and origin.trial in manifest.promotion.trials
+    if not is_of_file or manifest.rungs[0].architecture_fingerprint != origin.fingerprint:
+        return None
+    record = _only_trained(manifest, store)
+    if record is not None:
+        Show().note(f"{path} is its full training here, trial {record.key}; trial {origin.trial} is the one before")
     return record

@@ -8,6 +8,7 @@ from typing import Any, get_type_hints
 from harness.architecture.edits import OF_TRAINING
 from harness.records.errors import UserError, unknown_name
 from harness.records.plain import from_plain, to_plain
+from harness.training.objective_config import ObjectiveConfig
 from harness.training.recipe import Recipe
 from harness.trials.compose import compose_plain
 from harness.trials.initial import INITIAL
@@ -17,6 +18,9 @@ from harness.trials.settings import Settings, for_few_steps, settings_of
 def varied(settings: Settings, edits: Mapping[str, Any], chosen: Mapping[str, Any]) -> Settings:
     """The settings with others at these paths: `recipe.steps`, `objective.features`, or a whole objective by its name,
     `objective: flow_matching`. The name that the study itself has chosen is its own, with all that it sets of it.
+
+    What an edit leaves without a meaning is left out there: a study may set the discriminator's learning rate, and have
+    a rung of `objective.adversarial_weight: 0`.
 
     What follows from the objective follows from the edited one, but for what the study has `chosen` by name: a student
     of `objective.steps: 2` is scored at two steps.
@@ -36,6 +40,7 @@ def varied(settings: Settings, edits: Mapping[str, Any], chosen: Mapping[str, An
             if group == "recipe":
                 check_matters(below[0], f"{path}={value}")
             _set(plain[group], path, below, value)
+    _leave_out_unread(plain["objective"], edits)
     hints = get_type_hints(Settings)
     edited = {group: from_plain(hints[group], plain[group], where=group) for group in OF_TRAINING}
     return for_few_steps(replace(settings, **edited), chosen)
@@ -75,6 +80,18 @@ def _objective(settings: Settings, value: Any) -> Any:
     if own["kind"] == value:
         return own
     return dict(value) if isinstance(value, Mapping) else compose_plain((), {"objective": value})["objective"]
+
+
+def _leave_out_unread(objective: dict[str, Any], edits: Mapping[str, Any]) -> None:
+    """Of the study's settings; those of the edits themselves are refused."""
+    form = ObjectiveConfig.forms.get(objective.get("kind", ""), ObjectiveConfig)
+    for setting, by_value in form.leaves_unread.items():  # type: ignore[attr-defined]
+        if f"objective.{setting}" not in edits:
+            continue
+        edited_to = edits[f"objective.{setting}"]
+        for name in next((names for value, names in by_value.items() if value == edited_to), ()):
+            if not any(path.startswith(f"objective.{name}") for path in edits):
+                objective.pop(name, None)
 
 
 def _set(plain: dict[str, Any], path: str, below: list[str], value: Any) -> None:

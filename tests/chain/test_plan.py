@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import small_teacher
 from tiny_chain import STAGES, chain, lay_out
 from tiny_study import write_yaml
 
@@ -11,6 +12,10 @@ from harness.chain.definition import chain_study
 from harness.chain.plan import Plan, Work, _check_decoder, about
 from harness.chain.stages import Chain
 from harness.chain.step import Looked, Step
+from harness.data.dataset import DIGITS
+from harness.data.prompts import class_table
+from harness.measure.cost import count
+from harness.models.build import build, example_inputs
 from harness.records.errors import UserError
 from harness.records.plain import to_plain
 from harness.search.candidates import Candidate, FreshScore, LevelResult
@@ -135,3 +140,16 @@ def test_a_decoder_takes_what_the_networks_make(made, monkeypatch, tmp_path, edi
     else:
         with pytest.raises(UserError, match=says):
             _check_decoder(seen)
+
+
+def test_a_teacher_that_is_named_is_reckoned_by_its_own_size(tmp_path, monkeypatch, cache):
+    monkeypatch.chdir(tmp_path)
+    teacher = small_teacher.written(tmp_path, text=class_table(DIGITS).identity)
+    taught = {"settings": {"recipe.steps": 4, "objective.teacher.name": str(teacher)}}
+    content = chain("train", "distil", train={"architecture": "tiny_base.yaml"}, distil=taught)
+    lay_out(tmp_path, cache, content)
+    plan = Plan(Chain(*chain_study("tiny", ())))
+    of_distil, of_train = (plan._fitted(stage, about(plan.chain, stage)) for stage in ("distil", "train"))
+    assert of_distil.teacher_macs == count(build(small_teacher.DIT), example_inputs(small_teacher.DIT, latent=8)).macs
+    assert of_distil.macs == of_train.macs != of_distil.teacher_macs
+    assert of_train.teacher_macs == 0

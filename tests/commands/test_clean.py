@@ -14,7 +14,7 @@ from harness.cli import main
 from harness.commands import clean
 from harness.launch.events import read_events
 from harness.processes.locks import FileLock, lock_driver
-from harness.records.record import Measurement
+from harness.records.record import Measurement, TrialRecord
 from harness.records.store import Store
 from harness.search import driver
 from harness.search.study import stored_study
@@ -130,6 +130,20 @@ def test_parts_of_scores_go_when_the_score_is_stored_or_nobody_goes_on_with_them
     assert set(removed) == {f"runs/scores/parts/{key}" for key in ("1" * 16, measured.key)}
     assert listed(capsys) == [f"runs/scores/parts/{'2' * 16}"]
     assert Path("runs/scores/parts", "0" * 16).is_dir(), "the same command goes on with them"
+
+
+def test_packages_go_a_week_after_their_trial_has_no_record(finished, capsys):
+    (key, *_) = Store(Path("runs/store")).keys(TrialRecord)
+    ages = {key: 8, "0" * 16: 8, "1" * 16: 6}  # days
+    for name, age in ages.items():
+        package = Path("runs/packages", name, "6.mlpackage")
+        package.mkdir(parents=True)
+        for path in (package / "Manifest.json", package, package.parent):
+            if path != package and path != package.parent:
+                path.touch()
+            os.utime(path, (time.time() - age * 24 * 3600.0,) * 2)
+    assert [path for path in listed(capsys) if "packages" in path] == [f"runs/packages/{'0' * 16}"]
+    assert Path("runs/packages", key).is_dir()
 
 
 def test_a_lost_record_still_comes_back_from_its_jobs_result(littered):

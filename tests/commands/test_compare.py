@@ -153,5 +153,6 @@ def test_every_architecture_is_measured_and_none_is_allocated():
 def test_measure_prints_the_table_that_is_asked_for(capsys):
     assert "down.1.attention.0" in printed(capsys, "measure", "laptop/thin_sdxl", "--latent", "8", "--by", "block")
     out = printed(capsys, "measure", "laptop/thin_sdxl", "--latent", "8", "--by", "operator")
+    assert out.startswith("laptop/thin_sdxl at a 8x8 latent, its prompts of 16 tokens (")
     assert "scaled_dot_product_attention" in out
     assert "down.1" not in out

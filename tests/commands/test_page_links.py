@@ -1,5 +1,6 @@
 """Pages of an output folder link to each other, and every link leads to a page that is there."""
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -77,6 +78,20 @@ def test_an_index_lists_what_it_cannot_read(store, capsys, damage):
     assert "(unreadable)" in index
     assert "is not a record this version can read" in index
     assert "cannot read runs/mine/manifest.json" in index
+
+
+def test_an_index_says_how_far_a_chain_came(store, capsys):
+    folder = Path("runs/chains/digits")
+    folder.mkdir(parents=True)
+    ran = {"command": "harness sweep x.yaml", "began": 1.0, "seconds": 2.0}
+    lines = [{"stage": "search", "status": 0, **ran}, {"stage": "train", "status": 1, **ran}]
+    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    Path("runs/chains/nothing").mkdir()
+    written(capsys, "--index")
+    index = Path("runs/index.html").read_text()
+    assert "1 done, 1 stopped or failed" in index
+    assert "its page: harness report chains/digits" in index
+    assert "chains/nothing" not in index
 
 
 def test_an_empty_store_has_an_index_that_says_so(store, capsys):

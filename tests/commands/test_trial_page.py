@@ -101,6 +101,7 @@ def test_two_trials_stand_side_by_side_and_are_compared_under_one_protocol(store
     text = page(capsys, "compare", record(BASE).key, record().key, "--html")
     assert "in this store, by seed: thin_sdxl: 0, 1, 2; no_high_res_sa: 0, 1, 2." in text
     assert "mean of 3 seeds, 0.0900 to 0.0920" in text
+    assert re.search(r'class="sentence">KID of no_high_res_sa against thin_sdxl: \+.*; worse \(p', text)
     assert re.search(r"; worse \(p", text)
     assert "the intervals overlap, so which is faster is not told" in text
     assert "the same in both" in text

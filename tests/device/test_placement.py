@@ -60,9 +60,21 @@ def test_shares_are_of_the_estimated_cost_not_of_the_number_of_operators():
     placement = asyncio.run(placement_of(Wrapper(several, block(conv, gather, other, weight, loop))))
     assert placement == Placement(
         operators={"NeuralEngine": {"conv": 1}, "CPU": {"gather": 2, "while_loop": 1}, "GPU": {"softmax": 1}},
-        cost={"NeuralEngine": 0.75, "CPU": 0.25, "GPU": 0.0},
+        cost={"NeuralEngine": 0.6, "CPU": 0.4, "GPU": 0.0},  # of 1.0: the one without counts 0.8 / 4
         without_cost=1,
     )
+
+
+def test_operators_that_left_without_an_estimate_are_not_overlooked():
+    """One convolution with all of the estimated cost on the engine, nine operators without one on the CPU."""
+    conv, others = operation("conv"), [operation("gather") for _ in range(9)]
+    planned = [(conv, "NeuralEngine", 1.0), *((each, "CPU", None) for each in others)]
+    placement = asyncio.run(placement_of(Wrapper(planned, block(conv, *others))))
+    told = engine_conditions({"": placement}, "CPU_AND_NE", 0.9)
+    assert placement.without_cost == 9
+    assert told["on_engine"] is False
+    doubt = "10% of the planned cost is on it and 90% are asked; 90% on the CPU (gather 9)"
+    assert told["engine_doubt"] == doubt
 
 
 def test_without_an_estimate_of_costs_nothing_is_called_the_engines():

@@ -76,7 +76,7 @@ def cut_short(words: list[str], home: Path, work: Path, data: str) -> list[str]:
     cut = dict(CUT.get(words[0], {}))
     if any(word.startswith("launcher") for word in words):
         cut.pop("launcher", None)
-    if "task=autoencode" in words:  # which samples nothing
+    if any(word.startswith("autoencoder/") for word in words):  # which samples nothing
         cut = {key: value for key, value in cut.items() if not key.startswith(("sampling.", "quality."))}
     if words[0] == "sweep":
         cut["trials"] = TRIALS.get(words[1], cut["trials"])

@@ -56,6 +56,8 @@ def test_files_that_pages_name_exist():
     for page in PAGES:
         for path in re.findall(rf"`((?:{rooms})/[\w./]+)`", page.read_text()):
             assert (ROOT / path).exists() or "NAME" in path, f"{page.name} names {path}"
+        for path in re.findall(r"`(records/[\w./]+)`", page.read_text()):
+            assert (page.parent / path).exists(), f"{page.name} names {path}"
 
 
 def test_the_guide_names_every_section():

@@ -9,7 +9,7 @@ import torch
 from harness.data.images import ArrayImages, ImageData
 from harness.measure import quality_captions
 from harness.measure.quality import Scorer, quality
-from harness.measure.quality_captions import Gallery, memorised, ranks, retrieval, retrieval_rank
+from harness.measure.quality_captions import Gallery, memorised, ranks, retrieval, retrieval_rank, training_distance
 from harness.measure.quality_config import OF_CAPTIONS, QualityConfig
 from harness.measure.quality_reference import load_reference
 from harness.records.errors import UserError
@@ -80,6 +80,13 @@ def test_memorised_is_what_is_as_near_to_training_as_few_held_out_pictures_are()
     assert "5% of the held-out pictures are training pictures too" in memorised_of(10, gallery=again).reason
 
 
+def test_the_distance_to_training_is_the_median_and_stands_beside_that_of_new_pictures():
+    """The samples are 0, 10 and 30 degrees from training, the held-out one 20."""
+    said = training_distance(at(40, 90, 130), torch.zeros(3, dtype=torch.long), GALLERY)
+    assert said.value == pytest.approx(chord(10), rel=1e-3)
+    assert said.conditions["heldout_distance"] == pytest.approx(chord(20), rel=1e-3)
+
+
 def test_copies_are_memorised_and_of_new_real_pictures_a_twentieth():
     """Held out are 0.1 to 10 degrees from training, and new ones of the same kind lie between them."""
     apart = torch.arange(1, 101) / 10
@@ -130,6 +137,8 @@ def test_what_shows_the_caption_is_found_and_what_was_trained_on_is_noticed(data
     assert new["memorised"].low < new["memorised"].conditions["heldout_share"] < new["memorised"].high
     copied = quality(torch.from_numpy(data.train.pixels[:10]), asked, reference)
     assert (copied["retrieval"].value, copied["memorised"].value) == (0, 1)
+    assert copied["training_distance"].value < 0.01 < new["training_distance"].value
+    assert set(new) == {*CONFIG.metrics, "training_distance"}
     assert copied["retrieval"].conditions["data_fingerprint"] == "0"
     assert copied["retrieval_rank"].value > 2
     noise = torch.from_numpy(np.random.RandomState(3).randint(0, 256, (10, 3, 16, 16)).astype(np.uint8))

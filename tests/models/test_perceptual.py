@@ -1,5 +1,7 @@
 """How unlike two pictures look, against torchvision's VGG16 and the formula, and against the package's own code."""
 
+import sys
+from functools import partial
 from importlib.util import find_spec
 
 import pytest
@@ -84,8 +86,13 @@ def test_files_that_are_missing_or_of_another_network_are_a_sentence(files, tmp_
         check_perceptual(Lpips())
     with pytest.raises(UserError, match=r"of the package lpips, and .* is no file; give its path as perceptual.heads"):
         check_perceptual(Lpips(trunk=files[0].trunk, heads=tmp_path / "none.pth"))
-    with pytest.raises(UserError, match="no VGG16 with heads of LPIPS"):
-        load_perceptual(Lpips(trunk=files[0].heads, heads=files[0].heads), CPU)
+    other = tmp_path / "wider.pth"
+    tensors = torch.load(files[0].trunk, weights_only=True)
+    torch.save({**tensors, "features.2.weight": torch.zeros(64, 32, 3, 3)}, other)
+    for trunk in (files[0].heads, other):
+        for refuse in (check_perceptual, partial(load_perceptual, device=CPU)):
+            with pytest.raises(UserError, match="no VGG16 with heads of LPIPS"):
+                refuse(Lpips(trunk=trunk, heads=files[0].heads))
 
 
 @pytest.mark.parametrize("is_of_files", [True, pytest.param(False, marks=pytest.mark.skipif(
@@ -108,9 +115,19 @@ def test_st_lpips_is_what_the_packages_own_code_computes():
     torch.testing.assert_close(distance(pictures(18, 0), pictures(18, 1)), torch.tensor([0.0700861, 0.0773043]))
 
 
-@pytest.mark.skipif(HAS_ST_LPIPS, reason="the package stlpips-pytorch is here")
-def test_without_its_package_it_is_a_sentence():
+def test_without_its_package_it_is_a_sentence(monkeypatch):
+    monkeypatch.setattr("harness.models.weights.find_spec", lambda _: None)
     with pytest.raises(
         UserError, match="'stlpips_pytorch' is not installed; run `pip install --force-reinstall stlpips-py"
     ):
+        check_perceptual(StLpips())
+
+
+@pytest.mark.skipif(not HAS_ST_LPIPS, reason="needs the package stlpips-pytorch")
+def test_the_packages_file_is_held_against_its_hash_and_its_code_is_not_imported(monkeypatch):
+    check_perceptual(StLpips())
+    load_perceptual(StLpips(), CPU)
+    assert "stlpips_pytorch" not in sys.modules
+    monkeypatch.setattr("harness.models.perceptual.ST_LPIPS_SHA256", "0" * 64)
+    with pytest.raises(UserError, match=r"tolerant\.pth is not the weight file meant: its sha256 begins 44597da6"):
         check_perceptual(StLpips())

@@ -200,6 +200,7 @@ def test_the_card_may_be_edited_and_the_folder_renamed(published, tmp_path):
         ({"guidance": 0.5}, "guidance_scale must be a number from 1"),
         ({"steps": 0}, "steps must be at least 1"),
         ({"texts": []}, "there is no text to make a picture of"),
+        ({"texts": [3]}, "is a text, not 3: a prompt, or a class by its name, such as 'zero'"),
         ({"legacy_guided_channels": 1}, "is to leave some channels unguided"),
     ],
 )

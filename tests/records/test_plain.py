@@ -112,6 +112,10 @@ def test_a_wrong_name_lists_the_nearest_first() -> None:
     assert str(unknown_name("rung", "mqq", ["base", "zoo", "mqa", "mq"])) == (
         "unknown rung 'mqq'; choose one of: mq, mqa, base, zoo"
     )
+    many = str(unknown_name("rung", "r3", [f"r{number}" for number in range(50)]))
+    assert many.startswith("unknown rung 'r3'; choose one of: r3")
+    assert many.count(", ") == 20, "a sentence, not a page"
+    assert many.endswith(", and 30 more")
     assert str(unknown_name("rung", "x", [])) == "unknown rung 'x'; choose one of: (none exist)"
 
 

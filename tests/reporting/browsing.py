@@ -30,34 +30,53 @@ PROBE = """
   found.error = document.documentElement.dataset.error || "";
   found.width = [document.documentElement.clientWidth, document.documentElement.scrollWidth];
   found.made_by_text = document.querySelectorAll("[data-injected]").length;
+  found.cut = figures.flatMap(cut);
+  found.collisions = figures.flatMap(collisions);
   try { await visit(found, wait); } catch (error) { found.error += String(error); }
   parent.postMessage({ name: NAME, found }, "*");
 })();
+function cut(figure) {  // texts of axes and legends that a figure's edge cuts off
+  const edge = figure.getBoundingClientRect();
+  const texts = [...figure.querySelectorAll('.g-xtitle text, .g-ytitle text, .xtick text, .ytick text, .legendtext')];
+  const outside = (box) => box.left < edge.left - 1 || box.right > edge.right + 1 || box.bottom > edge.bottom + 1;
+  return texts.filter((text) => outside(text.getBoundingClientRect())).map((text) => text.textContent);
+}
+function collisions(figure) {  // ticks of one axis that lie on each other
+  return [...figure.querySelectorAll(".xaxislayer-above, .yaxislayer-above")].flatMap((layer) => {
+    const ticks = [...layer.querySelectorAll(".xtick text, .ytick text")].filter((text) => text.textContent.trim());
+    const boxes = ticks.map((text) => text.getBoundingClientRect());
+    const on = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1 &&
+      Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 3;
+    return boxes.flatMap((box, at) => boxes.slice(at + 1).flatMap((other, more) =>
+      on(box, other) ? [`${ticks[at].textContent} on ${ticks[at + 1 + more].textContent}`] : []));
+  });
+}
 async function visit(found, wait) { VISIT }
 </script></body>"""
 """`visit` is the page's own: what hands would do, and what came of it, into `found`."""
-FRAMES = """<!doctype html><body>FRAMES<script>
+FRAMES = """<!doctype html><body><script>
 addEventListener("message", (event) => {
   const told = document.createElement("pre");
   told.textContent = JSON.stringify(event.data);
   document.body.append(told);
 });
-</script></body>"""
+</script>FRAMES</body>"""
 INJECTED = "</script><img src=x data-injected=1><script>document.body.dataset.injected = 1</script>"
 """A name or text of a record; the mark is there where any page takes it for more than text."""
 
 
 def visited(
-    pages: Mapping[str, tuple[Path, str]], folder: Path, *flags: str, width: int = 400
+    pages: Mapping[str, tuple[Path, str]], folder: Path, *flags: str, width: int | Mapping[str, int] = 400
 ) -> tuple[dict[str, Any], list[str]]:
     """What each page told, by its name, and what the console said. `pages`: name -> the file, and the body of its
-    `visit`; they are opened beside each other, each as wide as that."""
+    `visit`; they are opened beside each other, each as wide as that, or as its name says."""
     frames = []
     for name, (path, visit) in pages.items():
         opened = path.with_name(f"{path.stem}-{name}.html")
         probe = PROBE.replace("NAME", json.dumps(name), 1).replace("VISIT", visit)
         opened.write_text(path.read_text().replace("</body>", probe))
-        frames.append(f'<iframe width="{width}" height="900" src="{opened.as_uri()}"></iframe>')
+        wide = width if isinstance(width, int) else width[name]
+        frames.append(f'<iframe width="{wide}" height="900" src="{opened.as_uri()}"></iframe>')
     frame = folder / "frames.html"
     frame.write_text(FRAMES.replace("FRAMES", "".join(frames)))
     dom, complaints = dumped(frame, folder / "profile", *flags)

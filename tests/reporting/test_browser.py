@@ -82,6 +82,12 @@ TABLE = """
   URL.createObjectURL = (blob) => { saved = blob; return "data:,"; };
   HTMLAnchorElement.prototype.click = () => {};
   found.first = names();
+  document.getElementById("figure-front").emit("plotly_click", { points: [{ customdata: found.first[0] }] });
+  await wait(100);
+  const card = $("#candidate-card");
+  found.card = [card.matches(":popover-open"), card.querySelector("h3").textContent,
+    card.querySelector(".links a").getAttribute("href"), card.querySelector("dl").textContent];
+  card.hidePopover();
   found.linked = [...document.querySelectorAll("[data-rows] tbody a")].map((each) => each.getAttribute("href"));
   $('[data-rows-step="1"]').click(); found.second = names(); found.count = $("[data-rows-count]").textContent;
   head("Multiply-adds").click(); found.up = names();
@@ -189,6 +195,7 @@ def test_every_kind_of_page_is_drawn_fits_a_phone_and_takes_text_for_text(visit:
     assert found["figures"] == dict.fromkeys(FIGURES[kind], "dark")
     assert found["width"][0] == found["width"][1] <= 400, "nothing is scrolled sideways"
     assert found["made_by_text"] == 0
+    assert found["cut"] == found["collisions"] == []
     assert [line for line in visit.complaints if "-broken.html" not in line] == []
 
 
@@ -235,6 +242,11 @@ def test_the_table_of_candidates_sorts_filters_links_and_is_saved(visit: Visit) 
     assert not set(said["first"]) & set(said["second"])
     key = next(each.key for each in sweep.candidates if each.name == sweep.front[0])
     assert said["linked"] == [f"../pages/{key}.html"]
+    is_open, name, page, lines = said["card"]
+    assert (is_open, name, page) == (True, sweep.front[0], f"../pages/{key}.html")
+    best = next(each for each in sweep.candidates if each.name == name)
+    assert all(f"{knob}, knob" in lines and str(best.parameters[knob]) in lines for knob in ("width", "convolution"))
+    assert "Multiply-adds, objective" in lines
     assert said["count"].startswith("51 to 100 of 120")
     macs = {each.name: each.values[1] for each in sweep.candidates if each.values is not None}
     ordered = sorted(macs.values())

@@ -1,6 +1,7 @@
 """The verdicts' rules, one by one, each with what would turn it red."""
 
 import math
+import re
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -258,6 +259,7 @@ def test_noise_alone_beats_a_rung_where_the_gaussian_is_worse_than_noise(synthet
     worse = {name: replace(value, value=9e9) for name, value in gaussian.quantities.items()}
     synthetic.store.put(replace(gaussian, quantities=worse))
     assert "by noise" in sheet(synthetic)["sepconv", "kid"].direction.reason
+    synthetic.level_curves()
     assert sheet(synthetic, must_beat=["pixel_gaussian"])["sepconv", "kid"].direction.state == "supports"  # "higher"
 
 
@@ -275,6 +277,31 @@ def test_quality_without_its_control_cannot_be_told(synthetic: Any, control: str
     assert claims["no_high_res_sa", "kid"].direction == Verdict("inconclusive", reason)
     assert claims["sepconv", "twin.params"].direction.state == "supports"
     assert sheet(synthetic, must_beat=[])["no_high_res_sa", "kid"].direction.reason != reason
+
+
+@pytest.mark.parametrize(
+    ("score", "agrees", "trained"),
+    [(0.1, "as published", "supports"), (0.02, "against what is published", "contradicts")],
+)
+def test_a_change_of_quality_while_a_loss_still_falls_neither_supports_nor_contradicts(
+    synthetic: Any, score: float, agrees: str, trained: str
+) -> None:
+    """A wide kernel behind at 250 steps was level at 2,000: the page of 250 said that it contradicts."""
+    kid(synthetic, "sepconv", score, score * 1.01)
+    verdict = sheet(synthetic)["sepconv", "kid"].direction  # published as worse than a rung whose loss is level
+    assert verdict.state == "at this length"
+    assert re.search(rf", {agrees}, while its validation loss still falls \(\u2212\d+\.\d%\)$", verdict.reason)
+    synthetic.level_curves()
+    assert sheet(synthetic)["sepconv", "kid"].direction.state == trained
+
+
+def test_the_loss_of_the_rung_it_is_compared_to_counts_as_well_and_a_count_needs_no_training(synthetic: Any) -> None:
+    kid(synthetic, "first_stage_ca", 0.001, 0.0011)  # better than mqa, whose loss still falls
+    claims = sheet(synthetic)
+    verdict = claims["first_stage_ca", "kid"].direction
+    assert verdict.state == "at this length"
+    assert "while the validation loss of what it is compared to still falls (\u2212" in verdict.reason
+    assert claims["mqa", "twin.params"].direction.state == "supports"
 
 
 # -- costs: the twin's, direction and size apart
@@ -302,6 +329,7 @@ def test_a_definition_that_judges_a_small_networks_counts_is_refused(synthetic: 
 
 def test_without_a_twin_no_count_is_told(synthetic: Any) -> None:
     synthetic.manifest = replace(synthetic.manifest, twin=None)
+    synthetic.level_curves()
     claims = sheet(synthetic)
     for quantity in ("twin.params", "twin.macs", LATENCY):
         verdict = claims["expanded_sepconv", quantity].direction
@@ -438,6 +466,10 @@ def test_the_caption_wants_something_better_nothing_worse_and_all_known() -> Non
     assert caption_verdict([better, unknown]) == Verdict("inconclusive", "improved: Parameters; not known: Parameters")
     assert caption_verdict([better, open_]).state == "inconclusive"
     assert caption_verdict([same, same]).state == "contradicts"
+    short = claim(Finding(higher=True, still_falls="its validation loss still falls"))
+    assert caption_verdict([better, short]) == Verdict(
+        "inconclusive", "improved: Parameters; known at this length of training only: Parameters"
+    )
 
 
 def test_the_definitions_in_the_repository_are_valid() -> None:

@@ -7,10 +7,11 @@ import pytest
 
 from harness.records.quantity import Failed, Measured, Predicted
 from harness.reporting.drawing import GREY, INK_GREY, ORANGE, is_number
+from harness.reporting.format import signed
 from harness.reporting.frames import curves
 from harness.reporting.report import checked_definition, frames_of
 from harness.reporting.section import Frames
-from harness.reporting.sections.controls import controls_figure, controls_frame
+from harness.reporting.sections.controls import content, controls_figure, controls_frame
 from harness.reporting.sections.curves import curves_figure
 from harness.reporting.sections.ladder import ladder_figure, ladder_frame
 from harness.reporting.subjects import study_of
@@ -90,6 +91,21 @@ def test_a_control_that_is_not_above_zero_is_written_on_the_log_axis(synthetic: 
     assert min(drawn) > 0
     assert len(drawn) == 2 * (4 + 8) - 1
     assert any("not above 0" in annotation.text for annotation in figure.layout.annotations)
+
+
+def test_a_rungs_distance_from_what_it_must_beat_has_the_interval_of_its_mean(frames: Frames) -> None:
+    context = content(frames).context
+    columns = [column.quantity for column in context["columns"]]
+    bars = {bar.name: bar.value for bar in frames.checks.bars if bar.quantity == "kid"}
+    for head, row in context["rungs"]:
+        mean, margins = frames.estimates[head.name, "kid"].value, row[columns.index("kid")][1]
+        interval = frames.tests.noises["kid"].contrast({head.name: 1.0})
+        assert interval.low < mean < interval.high
+        assert margins == [
+            f"{signed(mean - bar)} from {name} ({signed(interval.low - bar)} to {signed(interval.high - bar)})"
+            for name, bar in bars.items()
+        ]
+        assert len(margins) == len(frames.definition.must_beat)
 
 
 def test_a_prediction_is_drawn_as_one_and_no_printed_change_joins_it_to_a_measurement(synthetic: Any) -> None:

@@ -14,7 +14,9 @@ from harness.reporting.report import checked_definition, frames_of
 from harness.reporting.section import Frames
 from harness.reporting.sections.summary import LONGEST, content, sentence
 from harness.reporting.subjects import study_of
+from harness.trials.task_config import RECONSTRUCTION  # makes its quantities known
 
+assert "psnr" in RECONSTRUCTION
 LATENCY, PARAMS, MACS = "twin.latency_iphone", "twin.params", "twin.macs"
 
 
@@ -81,6 +83,26 @@ def test_a_word_about_a_score_comes_with_more_seeds(synthetic: Any) -> None:
     assert told[12].high - told[12].low < told[2].high - told[2].low  # type: ignore[operator]
     with_seeds(synthetic, 12, effect=0.007)
     assert outcomes(synthetic)["no_high_res_sa", "kid"].word == "worse"
+
+
+def test_more_of_a_score_is_better_where_it_is(synthetic: Any) -> None:
+    """As of PSNR, in words, sentence and arrows; in decibels, which are logarithms, and never in per cent."""
+    for rung in synthetic.manifest.rungs:
+        for seed in synthetic.manifest.seeds:
+            kid = synthetic.record(rung.name, seed).quantities["kid"].value
+            synthetic.replace(rung.name, seed, {"psnr": Measured(value=30 - 100 * kid, unit="dB")})
+    of_decoders = {
+        "columns": [{"quantity": "psnr"}, {"quantity": MACS}], "control_quantities": [], "must_beat": [],
+        "claims": [{"quantity": "psnr", "title": "PSNR", "rule": "seeds", "same_within": 0.02}], "published": "",
+    }  # fmt: skip
+    told = outcomes(synthetic, **of_decoders)
+    words = {rung: told[rung, "psnr"].word for rung in ("sepconv", "expanded_sepconv", "first_stage_ca", "mqa")}
+    assert words == {"sepconv": "worse", "expanded_sepconv": "better", "first_stage_ca": "better", "mqa": "not told"}
+    assert told["sepconv", "psnr"].difference == pytest.approx(-1.5, abs=0.6)
+    frames = computed(synthetic, **of_decoders)
+    assert "PSNR is better with separable convolutions, expansion 2" in say(synthetic, **of_decoders)
+    assert all("%" not in claim.finding.shown for claim in frames.claims)
+    assert {claim.finding.effect for claim in frames.claims if claim.rung == "sepconv"} == {"hurt"}
 
 
 def test_same_wants_proof_and_is_no_lack_of_evidence(synthetic: Any) -> None:
@@ -180,7 +202,9 @@ def test_direction_and_size_of_a_published_change_are_marked_apart(synthetic: An
     assert macs.published is not None
     assert macs.published.text == "−6% [P*][2]"
     kid, *_ = rows["first_stage_ca"].cells  # "better" is printed, without a size
-    assert [(mark.name, mark.sign) for mark in kid.marks] == [("direction", "✓")]
+    assert [(mark.name, mark.sign) for mark in kid.marks] == [("direction", "…")], "the loss of mqa still falls"
+    kid, *_ = rows["no_high_res_sa"].cells  # a value is printed, which is lower; no loss falls
+    assert [(mark.name, mark.sign) for mark in kid.marks] == [("direction", "?")]
     assert rows["thin_sdxl"].cells[0].marks == ()
 
 
@@ -212,6 +236,16 @@ def test_without_scores_the_sentence_is_of_what_was_counted(synthetic: Any) -> N
     )
     with_seeds(synthetic, 2, effect=0.0)
     assert say(synthetic).startswith("No change is shown to move KID (more seeds would tell more); most is saved by ")
+
+
+def test_where_nothing_is_told_the_sentence_says_what_would(synthetic: Any) -> None:
+    assert "KID (this page tests none); most is saved by" in say(synthetic, claims=[])
+    synthetic.manifest = replace(synthetic.manifest, seeds=(0,))
+    assert "KID (one seed a rung cannot tell);" in say(synthetic)
+    gaussian = synthetic.store.measurement(synthetic.manifest.controls["pixel_gaussian"])
+    low = replace(gaussian.quantities["kid"], value=0.001)
+    synthetic.store.put(replace(gaussian, quantities={**gaussian.quantities, "kid": low}))
+    assert "KID (what needs no training beats each, or what it is compared to);" in say(synthetic)
 
 
 @pytest.mark.parametrize("length", [10, 400])

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -134,6 +135,13 @@ def test_a_record_that_cannot_be_read_takes_no_page_away_and_is_said_at_its_top(
     assert shown["mqa", "all", "kid"]["data-value"] == repr(other.quantities["kid"].value)
 
 
+def test_a_page_of_as_much_as_the_demo_has_takes_less_than_three_seconds(synthetic: Any) -> None:
+    synthetic.write()  # what is compiled once
+    began = time.process_time()
+    synthetic.write()
+    assert time.process_time() - began < 3.0
+
+
 def test_an_empty_store_gives_a_page_that_says_so(synthetic: Any, page_cells: Cells) -> None:
     for file in synthetic.store.root.rglob("*.json"):
         file.unlink()
@@ -158,7 +166,9 @@ def test_failed_predicted_and_unavailable_look_different_and_say_why(synthetic: 
             seed,
             {
                 "kid": Failed(phase="train", message="the loss is NaN at step 310"),
-                "twin.latency_iphone": Predicted(value=3.1, unit="ms", low=2.8, high=3.6, extrapolated=False),
+                "twin.latency_iphone": Predicted(
+                    value=3.1, unit="ms", low=2.8, high=3.6, extrapolated=True, conditions={"fitted_to": "3 ms of it"}
+                ),
             },
         )
     cells = by_place(page_cells(synthetic.write()))
@@ -166,6 +176,7 @@ def test_failed_predicted_and_unavailable_look_different_and_say_why(synthetic: 
     assert (failed["text"], failed["class"]) == ("failed", "k-failed")
     assert failed["title"] == "train: the loss is NaN at step 310"
     assert (predicted["text"], predicted["class"]) == ("3.10 ms", "k-predicted")
+    assert "extrapolated; fitted to a latency of this network, so no test" in predicted["title"]
     unavailable = cells["mqa", "0", "twin.latency_iphone"]
     assert (unavailable["text"], unavailable["class"]) == ("unavailable", "k-unavailable")
     assert "iPhone" in unavailable["title"]
@@ -327,9 +338,9 @@ def test_conditions_provenance_and_the_command_are_on_the_page(synthetic: Any) -
 def test_an_ablation_that_is_only_counted_has_a_report_too(synthetic: Any, page_cells: Cells) -> None:
     definition = yaml.safe_load((REPORTS / "fig3_full.yaml").read_text())
     manifest = replace(synthetic.manifest, controls={}, name="fig3_full")
-    cells = page_cells(
-        write_report(synthetic.store, manifest, definition, synthetic.published, synthetic.path).read_text()
-    )
+    page = write_report(synthetic.store, manifest, definition, synthetic.published, synthetic.path).read_text()
+    cells = page_cells(page)
+    assert "That rungs 0 and 1 left the Neural Engine is the likeliest reason of the jump: an inference" in page
     assert not [cell for cell in cells if cell.get("id") in ("samples", "controls", "curves")]
     verdicts = {(c["data-subject"], c["data-claim"]): c["data-verdict"] for c in cells if "data-verdict" in c}
     assert verdicts["sepconv", "params"] == "supports"  # -24.2% here, -24% printed
@@ -410,12 +421,7 @@ def test_an_undertrained_rung_is_named_on_top_and_at_the_rung_by_how_much(synthe
     marks = [c["text"] for c in cells if c.get("class") == "mark"]
     assert len(marks) == 6  # on top, in the table and on the claim sheet
     assert all(re.fullmatch(r"undertrained, −2\d\.\d%", mark) for mark in marks)
-    for rung in synthetic.manifest.rungs:  # curves that have flattened
-        for seed in (0, 1):
-            record = synthetic.record(rung.name, seed)
-            flat = [replace(point, value=0.4 + 0.001 * (point.step // 20 % 2)) for point in record.curve]
-            fields = {name: getattr(record, name) for name in type(record).__dataclass_fields__}
-            synthetic.store.put(type(record)(**fields | {"curve": tuple(flat)}))
+    synthetic.level_curves()
     assert "undertrained" not in header(page_cells, synthetic.write())
 
 

@@ -125,7 +125,7 @@ def test_a_single_finalist_is_compared_with_nobody(store: Store, summary: SweepS
     one = replace(summary.conclusions, finalists=summary.conclusions.finalists[:1])
     page = page_of(store, replace(summary, conclusions=one))
     top = next(c["text"] for c in page_cells(page) if c["tag"] == "header")
-    assert "trial-0, the only finalist, has a KID of 0.630 ± 0.0200 (2 seeds)." in top
+    assert "trial-0, the only finalist, has a KID of 0.630 ± 0.0200 (2 seeds); its predicted latency of" in top
     assert "distinguished" not in top
 
 
@@ -150,6 +150,21 @@ def test_finalists_stand_with_their_re_scored_means_and_ties(
     assert means == {each.name: each.objectives["kid"].mean for each in summary.conclusions.finalists}
     table = next(c["text"] for c in cells if c.get("class") == "plain finalists cards")
     assert "0.610−0.0200" in table.replace("\n", "")
+
+
+def test_the_latex_table_has_the_finalists_or_else_the_front(store: Store, summary: SweepSummary) -> None:
+    def rows(sweep: SweepSummary) -> list[list[str]]:
+        path = write_report(store, sweep, {}, None, store.root / "report.html", latex=True)
+        table = path.with_suffix(".tex").read_text().partition("\\midrule\n")[2].partition("\\bottomrule")[0]
+        return [line.removesuffix(r" \\").split(" & ") for line in table.splitlines()]
+
+    assert rows(summary) == [
+        ["trial-0", r"0.630 $\pm$ 0.0200 (2 seeds)", r"\textit{250 ms}", "trial-1"],
+        ["trial-1", r"0.650 $\pm$ 0.0200 (2 seeds)", r"\textit{310 ms}", "trial-0"],
+    ]
+    assert rows(replace(summary, conclusions=None)) == [
+        ["trial-1", "0.520", r"\textit{310 ms}"], ["trial-0", "0.610", r"\textit{250 ms}"],
+    ]  # fmt: skip
 
 
 def test_a_finalists_fresh_trainings_are_a_child_of_it(summary: SweepSummary) -> None:

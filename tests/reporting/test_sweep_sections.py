@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import CHROMIUM, visited
+from browsing import CHROMIUM, DARK, printed, visited
 from made_sweep import DIVERGED, LEVELS, SURPASSED, made_sweep
 
 from harness.records.store import Store
@@ -124,6 +124,15 @@ def test_the_hypervolume_rises_to_that_of_the_front_and_is_a_share_of_the_box(st
     complete = [each for each in sweep.candidates if each.state == "complete"][:3]
     three = tuple(replace(each, values=values) for each, values in zip(complete, corners, strict=True))
     assert progress.course(replace(sweep, candidates=three))[-1] == (3, pytest.approx(0.25))
+    # beside another search both are measured in one box, here of 4 octaves each way: a stair of 1/8, 3/16 and 1/2
+    corners = [(1.0, 16.0), (16.0, 1.0)]
+    other = tuple(replace(each, values=values) for each, values in zip(complete[:2], corners, strict=True))
+    three_of, two = replace(sweep, candidates=three), replace(sweep, name="chance", candidates=other)
+    assert progress.course(three_of, two)[-1] == (3, pytest.approx(0.8125))
+    figures = progress.content(frames_for(replace(three_of, chance=two), store))
+    assert figures is not None
+    assert [trace.name for trace in figures.figures[""].data] == ["at random", "this search"]
+    assert figures.context["beside"] == "chance"
     single = replace(sweep, objectives={"kid": "minimize"})
     best = [value for _, value in progress.course(single)]
     assert best[-1] == min(each.values[0] for each in sweep.candidates if each.state == "complete" and each.values)
@@ -204,6 +213,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[SweepSummary, Path,
 def test_a_page_of_10_000_candidates_is_small_and_its_time_grows_in_proportion(large: Any) -> None:
     _, path, seconds = large
     assert path.stat().st_size < 10_000_000
+    assert seconds[10_000] < 10.0
     assert seconds[10_000] / seconds[2_500] < 6.0  # in proportion it is 4; by the square it would be 16
 
 
@@ -212,17 +222,41 @@ def test_a_page_of_10_000_candidates_is_small_and_its_time_grows_in_proportion(l
 @pytest.mark.timeout(600)
 @pytest.mark.xdist_group("large")
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on the PATH")
+def test_10_000_candidates_are_printed_in_seconds(large: Any, tmp_path: Path) -> None:
+    """A see-through mark that is a layer of its own, or ten thousand keys over hundreds of pages, take minutes."""
+    _, path, _ = large
+    began = time.monotonic()
+    assert printed(path, tmp_path / "profile", tmp_path / "page.pdf") == []
+    assert time.monotonic() - began < 60
+    assert (tmp_path / "page.pdf").read_bytes().count(b"/Type /Page\n") > 5
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.timeout(600)
+@pytest.mark.xdist_group("large")
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on the PATH")
 def test_a_browser_opens_10_000_candidates_and_finds_among_them(large: Any, tmp_path: Path) -> None:
+    """On a laptop and on a phone, in the dark."""
     sweep, path, _ = large
     find = """
+      const name = () => document.querySelector("[data-rows] tbody tr").dataset.row;
+      const heads = [...document.querySelectorAll("[data-rows] thead button")];
+      heads.find((button) => button.textContent.startsWith("Multiply-adds")).click();
+      found.least = name();
       const field = document.querySelector("[data-rows-filter]");
       found.count = document.querySelector("[data-rows-count]").textContent;
       field.value = "state=failed"; field.dispatchEvent(new Event("input"));
       found.failed = document.querySelector("[data-rows-count]").textContent;"""
-    found, complaints = visited({"large": (path, find)}, tmp_path, width=1280)
+    width = {"laptop": 1280, "phone": 400}
+    found, complaints = visited(dict.fromkeys(width, (path, find)), tmp_path, DARK, width=width)
     failed = sum(each.state == "failed" for each in sweep.candidates)
     assert complaints == []
-    assert found["large"]["figures"] == dict.fromkeys(["front", "slices", "parallel", "progress"], "light")
-    assert found["large"]["width"] == [1265, 1265]
-    assert found["large"]["count"].startswith("1 to 50 of 10,000")
-    assert found["large"]["failed"] == f"1 to 50 of {failed} found of 10,000"
+    macs = {each.name: each.values[1] for each in sweep.candidates if each.values is not None}
+    for page in found.values():
+        assert page["figures"] == dict.fromkeys(["front", "slices", "parallel", "progress"], "dark")
+        assert page["width"][0] == page["width"][1]
+        assert page["cut"] == page["collisions"] == []
+        assert macs[page["least"]] == min(macs.values())
+        assert page["count"].startswith("1 to 50 of 10,000")
+        assert page["failed"] == f"1 to 50 of {failed} found of 10,000"

@@ -158,9 +158,14 @@ def test_an_ablations_picture_has_its_means_its_changes_and_its_controls(synthet
     content = against_cost.content(frames)
     assert content is not None
     assert list(content.figures) == [
-        "Latency on iPhone of the twin", "Parameters of the twin", "Multiply-adds of the twin"
+        "Latency on iPhone of the twin", "Parameters of the twin", "Multiply-adds of the twin", "Latency on this CPU"
     ]  # fmt: skip
-    latency, params, _ = content.figures.values()
+    latency, params, _, here = content.figures.values()
+    (dots,) = named(here)[LOOKS["study"].legend]
+    assert dots.x == tuple(
+        synthetic.record(r.name, 0).quantities["latency_cpu"].value for r in synthetic.manifest.rungs
+    )
+    assert "of the network trained here (ms, measured)" in here.layout.xaxis.title.text
     (dots,) = named(latency)[LOOKS["predicted"].legend]
     threshold = latency.layout.meta["symlog"]
     for rung, x, y, opens in zip(synthetic.manifest.rungs, dots.x, dots.y, dots.customdata, strict=True):

@@ -9,6 +9,7 @@ from tiny_study import SETTINGS, SWEEP, lay_out, write_yaml
 from harness.cli import main
 from harness.records.store import Store
 from harness.trials.promoted import Origin, promoted_in
+from harness.trials.trained import trained_network
 
 TRAIN = [f"{key}={value}".replace(" ", "") for key, value in SETTINGS.items() if key != "recipe.steps"]
 OBJECTIVES = {"kid": "minimize", "macs": "minimize"}
@@ -68,12 +69,17 @@ def said(capsys) -> str:
 
 def test_a_longer_training_of_the_front_is_bit_identical_to_a_straight_one(workplace, cache, capsys):
     before = {path: path.read_bytes() for path in kept().rglob("*") if path.is_file()}
-    assert main(["train", "winner.yaml", *TRAIN, "recipe.steps=11"]) == 0
     parent = origin().trial
+    assert trained_network("winner.yaml", Path("runs")).key == parent, "not trained further yet"
+    assert main(["train", "winner.yaml", *TRAIN, "recipe.steps=11"]) == 0
     assert f"winner, seed 0: goes on from step 6 of trial {parent}, from a copy of its checkpoint" in said(capsys)
     longer = record()
     assert longer.provenance["continued_from"] == [6]
     assert longer.parent == parent
+    assert trained_network("winner.yaml", Path("runs")).key == longer.key, "the file now means what it was trained to"
+    assert f"winner.yaml is its full training here, trial {longer.key}; trial {parent}" in said(capsys)
+    assert main(["evaluate", "winner.yaml", "data=digits", "quality.samples=16"]) == 0
+    assert said(capsys).count("is its full training here") == 1, "it is looked up once"
     assert {path: path.read_bytes() for path in kept().rglob("*") if path.is_file()} == before, "copied, not shared"
     assert not list(Path("runs/train-winner/attempts").glob("*/shared")), "the copy goes with the attempts' own"
     Path("straight").mkdir()

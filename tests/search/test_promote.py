@@ -16,6 +16,7 @@ from harness.records.errors import UserError
 from harness.records.manifest import read_manifest
 from harness.records.plain import identity
 from harness.records.store import Store
+from harness.search import contest
 from harness.search.promote import named
 from harness.trials.compose import merged
 from harness.trials.promoted import LONGER, Origin, promoted_in, training_settings, why_not
@@ -219,12 +220,23 @@ def test_training_it_no_longer_than_before_is_refused(workplace, capsys):
 
 
 @pytest.mark.parametrize("name", ["tiny", "search"])
-def test_best_is_the_lowest_kid_of_the_study(workplace, name, tmp_path):
+def test_best_is_the_lowest_kid_of_the_study(workplace, name, tmp_path, monkeypatch):
+    monkeypatch.setattr(contest, "_floor_of", lambda *_: None)  # after six steps the Gaussian beats both rungs
     target = tmp_path / "best.yaml"
     assert main(["promote", name, "--rule", "best", "--to", str(target)]) == 0
     found = [record for record in records().values() if record.name in ("base", "ffn2")]
     best = min(found, key=lambda record: record.quantities["kid"].value)
     assert architecture(str(target)).fingerprint == best.architecture_fingerprint
+
+
+def test_a_rung_that_the_gaussian_beats_is_chosen_by_no_rule(workplace, tmp_path, monkeypatch, capsys):
+    assert main(["promote", "tiny", "--rule", "best", "--to", str(tmp_path / "none.yaml")]) == 2
+    assert "none of 2 in 'tiny' has a better KID than a Gaussian fitted to the pixels" in capsys.readouterr().err
+    kids = {each.name: each.quantities["kid"].value for each in records().values() if each.name in ("base", "ffn2")}
+    monkeypatch.setattr(contest, "_floor_of", lambda *_: sum(kids.values()) / 2)
+    assert main(["promote", "tiny", "--rule", "best", "--to", str(tmp_path / "best.yaml")]) == 0
+    said = capsys.readouterr().err
+    assert f"beaten by what needs no network, and not among them: {max(kids, key=kids.__getitem__)}" in said
 
 
 def test_a_sweeps_candidate_is_found_by_the_name_the_sweep_shows(workplace, tmp_path, capsys):

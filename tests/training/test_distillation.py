@@ -177,9 +177,13 @@ def test_gradients_reach_student_and_projection_and_nothing_else() -> None:
 
 def test_the_teacher_stays_as_it_is_and_the_average_has_no_part_in_the_loss(tmp_path: Path) -> None:
     teacher = ToyTeacher()
-    before = copy.deepcopy(teacher.answer.state_dict())
+    parts = (teacher.answer, teacher.features)
+    before = copy.deepcopy([part.state_dict() for part in parts])
     trained = run(tmp_path, objective=distillation(teacher=teacher))
-    torch.testing.assert_close(dict(teacher.answer.state_dict()), dict(before), rtol=0, atol=0)
+    for began, part in zip(before, parts, strict=True):
+        torch.testing.assert_close(dict(part.state_dict()), dict(began), rtol=0, atol=0)
+    began = dict(tiny_network().named_parameters())
+    assert not any(torch.equal(began[name], each) for name, each in trained.model.named_parameters())
     assert all(parameter.grad is None for parameter in trained.model.parameters())
     names = {point.name for point in trained.curve}
     assert {"train_loss.task", "train_loss.output", "train_loss.feature", "projection_gradient_norm"} <= names
@@ -321,7 +325,7 @@ def test_projecting_commutes_with_resizing(side: int) -> None:
     [
         ({"scaling": "timestep-aware"}, "objective.scaling"),
         ({"output_weight": -1.0}, "objective.output_weight must be a number from 0, not -1.0"),
-        ({"output_weight": 0.5}, "means nothing with scaling=timestep_aware, whose weights follow from the losses"),
+        ({"output_weight": 0.5}, "output_weight means nothing with objective.scaling=timestep_aware; leave out one"),
         ({"features": False, "teacher_tap": "late"}, "objective.teacher_tap means nothing with objective.features=fal"),
     ],
 )

@@ -163,14 +163,32 @@ CHAIN = [
 """Processes, how they share, steps between checkpoints, who dies where and after which checkpoint."""
 
 
+TAUGHT = [("distillation", "ddp", [1, "forward", 7, 5]), ("step_distillation", "fsdp", [0, "all-reduce", 12, 10])]
+"""Objectives with a teacher, killed in two processes, which end in one."""
+
+
 def test_killed_in_turn_it_goes_on_in_any_number_of_processes(tmp_path: Path) -> None:
     folder = tmp_path / "killed"
     chain = [
         job(folder, size, parallel, double=True, recipe={"checkpoint_every": every}, dies=dies)
         for size, parallel, every, dies in CHAIN
     ]
-    codes = train_together(tmp_path, chain)
-    for (size, _, _, dies), ended in zip(CHAIN, codes, strict=True):
+    taught = [
+        job(tmp_path / name, size, parallel if size > 1 else "none", double=True, objective=name, dies=ends)
+        for name, parallel, dies in TAUGHT
+        for size, ends in ((2, dies), (1, None))
+    ]
+    codes = train_together(tmp_path, [*chain, *taught])
+    assert [[code == -9 for code in ended] for ended in codes[len(CHAIN) :]] == [
+        [False, True], [False], [True, False], [False],
+    ]  # fmt: skip
+    for name, _, dies in TAUGHT:
+        alone = run(
+            tmp_path / f"one {name}", model=undropped(tiny_network()).double(), objective=in_float64(OBJECTIVES[name]())
+        )
+        assert_alike(tmp_path / name, alone, rtol=1e-10)
+        assert result(tmp_path / name)["from"] == (dies[-1],)
+    for (size, _, _, dies), ended in zip(CHAIN, codes[: len(CHAIN)], strict=True):
         assert [code == -9 for code in ended] == [dies is not None and dies[0] == rank for rank in range(size)]
         assert all(code != 0 for code in ended) or dies is None, "one that dies ends the training of all"
     one = run(tmp_path / "one", model=undropped(tiny_network()).double(), objective=in_float64(flow_matching()))

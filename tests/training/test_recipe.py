@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
-from harness.diffusion.config import SamplingConfig
 from harness.records.errors import UserError
-from harness.records.plain import from_plain, identity
+from harness.records.plain import identity
 from harness.training.device import planned_precision, resolve_device, resolve_precision
 from harness.training.randomness import DataOrder, stream_seed
 from harness.training.recipe import Recipe
+from harness.trials.settings import settings_of
 
 CONF = Path(__file__).parents[2] / "harness" / "conf"
 RECIPE = Recipe(steps=100, batch_size=8, learning_rate=0.1, warmup_steps=10, schedule="cosine")
@@ -27,7 +26,7 @@ def test_every_file_of_the_group_is_valid(group: str) -> None:
     files = sorted((CONF / group).glob("*.yaml"))
     assert {"laptop", "full"} <= {file.stem for file in files}
     for file in files:
-        from_plain({"recipe": Recipe, "sampling": SamplingConfig}[group], yaml.safe_load(file.read_text()))
+        settings_of([f"{group}={file.stem}"])
 
 
 def test_learning_rate_rises_linearly_then_falls_as_half_a_cosine() -> None:

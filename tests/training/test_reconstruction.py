@@ -4,13 +4,14 @@ own weights, the discriminator's late start, and that a picture of a batch means
 import os
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from harness.data.images import ArrayImages
@@ -19,6 +20,8 @@ from harness.models.patch_discriminator import PatchDiscriminator, smallest_pict
 from harness.models.pixels import to_model_range
 from harness.records.errors import UserError
 from harness.records.record import CurvePoint
+from harness.training import loop
+from harness.training.listeners import Listeners
 from harness.training.objectives.reconstruction import LatentPictures, Reconstructed, Reconstruction
 from harness.training.parallel import World
 from harness.training.parallel_config import NoParallel
@@ -106,13 +109,14 @@ def test_the_gradient_is_that_of_the_losses_written_out(fixed):
 
 
 def test_lambda_is_bounded_where_the_discriminator_says_nothing():
-    objective, network = reconstruction(), decoder()
+    objective, network = reconstruction(mse_weight=1000.0), decoder()
     for parameter in objective.discriminator.parameters():
         nn.init.zeros_(parameter)
     losses = objective.loss(network, batch_of(objective))
     made = network(batch_of(objective).latents)
-    of_mse = torch.autograd.grad(F.mse_loss(made, batch_of(objective).pictures), network[3].weight)[0].norm()
-    torch.testing.assert_close(losses.parts["adaptive_weight"], (of_mse / 1e-4).clamp(0, 1e4))
+    of_mse = torch.autograd.grad(1000 * F.mse_loss(made, batch_of(objective).pictures), network[3].weight)[0].norm()
+    assert of_mse / 1e-4 > 1e5
+    torch.testing.assert_close(losses.parts["adaptive_weight"], torch.tensor(1e4))
 
 
 def test_the_discriminators_loss_is_the_hinge_and_its_gradient_its_own_alone():
@@ -217,6 +221,8 @@ def test_validation_is_the_squared_error_whatever_is_minimised():
         ({"adversarial_start": -1}, "objective.adversarial_start is a number of steps from 0, not -1"),
         ({"adversarial_loss": "square"}, "objective.adversarial_loss"),
         ({"adversarial_weight": 0}, "objective.discriminator means nothing with objective.adversarial_weight=0"),
+        ({"adversarial_weight": 0, "discriminator": PatchDiscriminatorConfig(), "adversarial_start": 5},
+         "objective.adversarial_start means nothing with objective.adversarial_weight=0"),
         ({"patch": 16}, "objective.patch=16 is to be a multiple of the autoencoder's 2 pixels, up to the pictures' 8"),
         ({"discriminator": PatchDiscriminatorConfig(layers=2)}, "layers=2 judges pictures from 12 px, and these have "
          "8; give objective.discriminator.layers=1"),
@@ -286,7 +292,7 @@ def accuracies(steps: range, real: float, generated: float) -> list[CurvePoint]:
 def test_a_discriminator_that_always_wins_or_loses_is_told_of_once_it_learns(real, generated, says):
     """From its start on, over a whole window, once; what it said of pictures before it learned is no reason."""
     small = PatchDiscriminatorConfig(width=8, layers=1, window=30)
-    objective = reconstruction(discriminator=small, adversarial_start=20)
+    objective = reconstruction(replace(RECIPE, steps=100), discriminator=small, adversarial_start=20)
     curve = accuracies(range(10, 100, 10), real, generated)
     heard = {step: objective.remark([point for point in curve if point.step <= step]) for step in range(10, 100, 10)}
     told = {step: said for step, said in heard.items() if said is not None}
@@ -299,6 +305,65 @@ def test_a_discriminator_that_always_wins_or_loses_is_told_of_once_it_learns(rea
     assert "r1_weight" not in told[50]
     alone = reconstruction(adversarial_weight=0, discriminator=PatchDiscriminatorConfig())
     assert alone.remark(curve) is None
+
+
+def test_a_start_that_the_training_does_not_reach_is_told_of_once():
+    curve = [CurvePoint(step=step, name="learning_rate", value=1e-2) for step in (2, 4, 6)]
+    late = reconstruction(adversarial_start=6)
+    first, *rest = (late.remark(curve[:count]) for count in (1, 2, 3))
+    assert first.startswith("objective.adversarial_start=6 is not below the training's 6 steps, so that the discrimin")
+    assert rest == [None, None]
+    assert reconstruction(adversarial_start=5).remark(curve[:1]) is None
+
+
+class KilledError(Exception):
+    pass
+
+
+def trained(folder: Path, killed_at: int | None = None) -> tuple[Any, dict[str, Tensor]]:
+    """The curve, and every tensor of the last checkpoint."""
+
+    def on_progress(step: int, _of: int) -> None:
+        if step == killed_at:
+            raise KilledError
+
+    recipe = replace(RECIPE, checkpoint_every=2, log_every=1, validate_every=6)
+    objective = reconstruction(recipe, adversarial_start=2)
+    listeners = Listeners(on_progress=on_progress)
+    result = loop.train(
+        decoder(), objective, objective.data, recipe, architecture="toy", seed=0, folder=folder, listeners=listeners
+    )
+    checkpoint, _ = loop.latest(folder)
+    return result.curve, load_file(checkpoint.path / "tensors.safetensors")
+
+
+def differing(one: dict[str, Tensor], other: dict[str, Tensor]) -> list[str]:
+    assert one.keys() == other.keys()
+    return [name for name in one if not torch.equal(one[name], other[name])]
+
+
+FORGOTTEN = (None, "ema", "optimizer.model", "discriminator", "optimizer.discriminator")
+
+
+@pytest.mark.parametrize("forgotten", FORGOTTEN)
+def test_killed_and_continued_both_networks_and_optimisers_are_the_same_to_the_bit(tmp_path, monkeypatch, forgotten):
+    """Behind the discriminator's start; and whatever of the checkpoint is not read shows."""
+    curve, whole = trained(tmp_path / "whole")
+    with pytest.raises(KilledError):
+        trained(tmp_path / "cut", killed_at=5)
+    if forgotten is not None:
+        load = loop.load
+
+        def forgetful(checkpoint: Any, targets: dict[str, Tensor], world: World) -> None:
+            kept = {name: tensor for name, tensor in targets.items() if not name.startswith(f"{forgotten}.")}
+            assert len(kept) < len(targets)
+            load(checkpoint, kept, world)
+
+        monkeypatch.setattr(loop, "load", forgetful)
+    again, cut = trained(tmp_path / "cut")
+    changed = differing(cut, whole)
+    assert bool(changed) == (forgotten is not None)
+    assert (again == curve) == (forgotten is None)
 
 
 @pytest.fixture(scope="module")

@@ -104,7 +104,9 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     "hinge, simulated": ({"adversarial_loss": "hinge"}, "hinge"),
     "at noised data": ({"backward_simulation": False, "teacher_steps": 1}, "softplus"),
     "weights": ({"distillation_weight": 0.3, "adversarial_weight": 2.0}, "softplus"),
-    "no data and no teacher's output": ({"distillation_weight": 0.0}, "softplus"),
+    "fixed weights": ({"scaling": "fixed", "task_weight": 0.25, "distillation_weight": 0.3}, "softplus"),
+    "the teacher's steps alone": ({"scaling": "fixed", "task_weight": 0.0}, "softplus"),
+    "no data and no teacher's output": ({"distillation_weight": 0.0, "teacher_steps": 4}, "softplus"),
     "no discriminator": ({"adversarial_weight": 0.0, "discriminator": DiscriminatorConfig()}, "softplus"),
 }
 
@@ -122,6 +124,8 @@ def test_parts_sum_and_gradients_are_those_by_hand(name: str) -> None:
     for one in samples:
         ratio = one["task"].item() / one["output"].item()
         taught = one["share"] * one["task"] + (1 - one["share"]) * ratio * one["output"]
+        if objective.config.scaling == "fixed":
+            taught = objective.config.task_weight * one["task"] + one["output"]
         expected = expected + (weights[0] * taught + weights[1] * one["adversarial"]) / len(samples)
     torch.testing.assert_close(losses.total, expected, rtol=1e-8, atol=0)
     names = ["adversarial"] * (weights[1] > 0) + ["task", "output"] * (weights[0] > 0)
@@ -187,9 +191,10 @@ def test_gradients_reach_whom_they_should_and_nobody_else() -> None:
     [
         {},
         {"backward_simulation": False},
-        {"distillation_weight": 0.0},
+        {"distillation_weight": 0.0, "teacher_steps": 4},
         {"adversarial_weight": 0.0, "discriminator": DiscriminatorConfig()},
         {"discriminator": dataclasses.replace(HEADS, r1_weight=0.0), "steps": 2, "teacher_steps": 1},
+        {"guidance_scale": 1.5},
     ],
 )
 def test_a_step_takes_the_passes_that_it_is_reckoned_with(config: dict[str, Any]) -> None:
@@ -205,8 +210,8 @@ def test_a_step_takes_the_passes_that_it_is_reckoned_with(config: dict[str, Any]
         objective.judgement(network, batch)
     passes = objective.config.passes
     assert sum(passed) == 3 * passes.trained + passes.forward
-    back = objective.discriminator is not None
-    assert (len(teacher.asked), back) == (passes.teacher, passes.through_teacher)
+    second = teacher.guided if objective.config.teacher.guidance_scale != 1 else 0  # the empty prompt's
+    assert (len(teacher.asked) + second, teacher.differentiated) == (passes.teacher, passes.through_teacher)
 
 
 def test_nobody_moves_but_student_and_heads(tmp_path: Path) -> None:
@@ -218,7 +223,9 @@ def test_nobody_moves_but_student_and_heads(tmp_path: Path) -> None:
     after = [teacher.answer.state_dict(), teacher.features.state_dict()]
     for one, other in zip(before, after, strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)
-    assert not all(torch.equal(first[name], each) for name, each in objective.discriminator.state_dict().items())
+    of_student = tiny_network().state_dict()
+    for began, ended in ((of_student, trained.model), (first, objective.discriminator)):
+        assert not any(torch.equal(began[name], each) for name, each in ended.named_parameters())
     names = {point.name for point in trained.curve}
     assert names >= {f"train_loss.{part}" for part in ("adversarial", "task", "output")}
     assert names >= {f"discriminator_loss.{part}" for part in ("real_accuracy", "generated_accuracy", "r1")}
@@ -312,11 +319,22 @@ def points(steps: list[int], real: list[float], generated: list[float]) -> list[
     ],
 )
 def test_no_match_is_told_when_it_has_lasted(real: list[float], generated: list[float], says: str | None) -> None:
-    found = no_match(points([10, 20, 30, 40], real, generated), 30)
+    found = no_match(points([10, 20, 30, 40], real, generated), 30, steps=40)
     assert (found is None) == (says is None)
     assert says is None or (says in found and found.startswith("step 40: over the last 30 steps"))
-    assert no_match(points([10, 20], real[1:3], generated[1:3]), 30) is None  # not so long yet
-    assert no_match([CurvePoint(step=40, name="train_loss", value=1.0)], 30) is None
+    assert no_match(points([10, 20], real[1:3], generated[1:3]), 30, steps=40) is None  # not so long yet
+    assert no_match([CurvePoint(step=40, name="train_loss", value=1.0)], 30, steps=40) is None
+
+
+def test_a_training_shorter_than_the_window_is_one_window() -> None:
+    always = [1.0] * 3
+    assert no_match(points([10, 20], always[:2], always[:2]), 100, steps=25) is None
+    said = no_match(points([10, 20, 25], always, always), 100, steps=25)
+    assert said is not None
+    assert said.startswith("step 25: over the last 25 steps the discriminator has told at least 99%")
+    assert no_match(points([10, 20, 25], [0.9, 1.0, 1.0], always), 100, steps=25) is None
+    assert no_match(points([5, 10, 15], always, always), 100, steps=15) is None  # it has only begun
+    assert no_match(points([5, 10, 15], always, always), 15, steps=15) is not None
 
 
 @pytest.mark.parametrize(
@@ -360,6 +378,11 @@ def test_a_loss_below_zero_is_no_reference_of_a_multiple(tmp_path: Path, monkeyp
         ({"distillation_weight": 0.0, "adversarial_weight": 0.0}, "are both 0; give one of them"),
         ({"adversarial_weight": 0.0, "discriminator": HEADS}, "objective.discriminator means nothing with"),
         ({"shift": 0.0}, "objective.shift must be a number above 0"),
+        ({"scaling": "none"}, "objective.scaling"),
+        ({"adversarial_weight": 0.0, "backward_simulation": False}, "objective.backward_simulation means nothing with"),
+        ({"distillation_weight": 0.0, "teacher_steps": 2}, "objective.teacher_steps means nothing with"),
+        ({"task_weight": 0.0}, "objective.task_weight means nothing with objective.scaling=timestep_aware"),
+        ({"scaling": "fixed", "distillation_weight": 0.0}, "objective.scaling means nothing with"),
     ],
 )
 def test_settings_that_cannot_be_are_one_sentence(settings: dict[str, Any], says: str) -> None:

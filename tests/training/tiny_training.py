@@ -128,11 +128,15 @@ def distillation(recipe: Recipe = RECIPE, *, teacher: Any = None, **config: Any)
     )  # fmt: skip
 
 
-def step_distillation(recipe: Recipe = RECIPE, *, teacher: Any = None, **config: Any) -> StepDistillation:
+def step_distillation(
+    recipe: Recipe = RECIPE, *, teacher: Any = None, guidance_scale: float = 1.0, **config: Any
+) -> StepDistillation:
     """In four steps, judged by all that the toy teacher shows."""
     chosen = {"discriminator": DiscriminatorConfig(width=8, window=8), "validation_steps": 3, "teacher_steps": 2}
     return StepDistillation(
-        StepDistillationConfig(teacher=TrainedTeacher(name="toy"), **{**chosen, **config}), TinyData(),
+        StepDistillationConfig(
+            teacher=TrainedTeacher(name="toy", guidance_scale=guidance_scale), **{**chosen, **config}
+        ), TinyData(),
         TinyPrompts(), recipe, torch.device(recipe.device), teacher or ToyTeacher(), LEARNER,
     )  # fmt: skip
 

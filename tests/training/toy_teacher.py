@@ -20,12 +20,14 @@ class ToyTeacher:
         self.answer = nn.Conv2d(1, 1, 3, padding=1)
         self.features.requires_grad_(False), self.answer.requires_grad_(False)
         self.asked: list[tuple[Tensor, Tensor, Tensor, Tensor, tuple[str, ...]]] = []
+        self.guided = self.differentiated = 0
 
     def __call__(
         self, x_t: Tensor, time: Tensor, labels: Tensor, drop: Tensor, tapped: Sequence[str] = (), *,
-        differentiable: bool = False,
+        guided: bool = True, differentiable: bool = False,
     ) -> TeacherOutput:  # fmt: skip
         self.asked.append((x_t, time, labels, drop, tuple(tapped)))
+        self.guided, self.differentiated = self.guided + guided, self.differentiated + differentiable
         for part in (self.features, self.answer):
             part.to(x_t.dtype)
         with torch.set_grad_enabled(differentiable):

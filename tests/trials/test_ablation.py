@@ -94,6 +94,19 @@ def test_a_subset_of_the_seeds_is_there_already(workplace):
     assert main(["ablate", "tiny", "seeds=[0,1]"]) == 0  # as the other tests expect it
 
 
+def test_another_study_of_the_same_name_says_what_it_replaces(workplace, capsys):
+    assert main(["ablate", "tiny", "seeds=[0,1]", "count_only=true"]) == 0
+    notes = " ".join(capsys.readouterr().err.split())
+    assert "4 of the 4 trainings of the tiny that is in runs so far are not in this one" in notes
+    assert "its records stay, and `harness ablate tiny 'seeds=[0,1]'` draws it again" in notes
+    assert main(["ablate", "tiny", "seeds=[0,1]"]) == 0
+    assert "are not in this one" in capsys.readouterr().err, "the counts' page goes"
+    assert main(["ablate", "tiny", "seeds=[0,1]"]) == 0
+    assert "are not in this one" not in capsys.readouterr().err
+    assert main(["ablate", "tiny", "seeds=[0,1]", "launcher=debug"]) == 0
+    assert "are not in this one" not in capsys.readouterr().err, "the same trials"
+
+
 def test_a_limit_rejects_a_rung_without_training_it_and_its_record_is_stored(workplace, capsys):
     count = min(record.quantities["params"].value for record in store().trials())
     limited = ["ablate", "tiny", "seeds=[7]", f"limits.params={count}"]
@@ -148,6 +161,14 @@ def test_ones_own_factorial_study_runs_from_a_path_and_names_what_a_rule_refuses
     assert {tuple(rung.levels) for rung in manifest.rungs} == {("ratio", "groups", "channels")}
     assert set(manifest.refused) == {f"ratio={ratio}, groups=3, channels=base" for ratio in (4, 3)}
     assert Path("runs/two_knobs/report.html").is_file()
+
+
+def test_a_file_here_is_named_by_its_path_and_the_sentence_says_so(workplace, capsys):
+    Path("mine.yaml").write_text("base: tiny_base.yaml\n")
+    assert main(["ablate", "mine"]) == 2
+    assert "the file mine.yaml is named by its path: give mine.yaml" in capsys.readouterr().err
+    assert main(["measure", "mine"]) == 2
+    assert "the file mine.yaml is named by its path: give it" in capsys.readouterr().err
 
 
 def test_a_mode_that_there_is_not_lists_those_that_there_are(workplace, capsys):

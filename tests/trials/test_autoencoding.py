@@ -1,13 +1,15 @@
 """An autoencoder of ours: trained by a trial, then what another study's latents are made by."""
 
 import dataclasses
+import json
+from pathlib import Path
 
 import pytest
 import torch
-from tiny_decoding import DECODING, decoding_spec, lay_out, made_by, pictures
+from tiny_decoding import DECODING, SQUARED_ERROR_ALONE, decoding_spec, lay_out, made_by, pictures
 from tiny_study import SETTINGS, TINY
 
-from harness.architecture.catalogue import architecture
+from harness.architecture.catalogue import architecture, to_yaml
 from harness.architecture.edits import with_edits
 from harness.cli import main
 from harness.measure.reconstruction_controls import LinearAutoencoder
@@ -22,6 +24,7 @@ from harness.records.store import Store
 from harness.trials.prepared import prepare
 from harness.trials.run import run_trial
 from harness.trials.settings import settings_of
+from harness.trials.single import DEFAULTS, defaults_of
 
 SMALL = {
     "decoder.latent_channels": 6,
@@ -128,9 +131,8 @@ def decoder(place):
     words = ["data", "prepare", *(each.removeprefix("data=") for each in pictures(place))]
     out = f"out={place}/runs"
     assert main([*words, *made_by(place), f"to={place}/of_files", out, "scale_pictures=16"]) == 0
-    alone = ["objective.adversarial_weight=0", "objective.discriminator.layers=3", "objective.discriminator.width=64"]
     data = ["data=prepared", f"data.path={place}/of_files"]
-    spec = decoding_spec(place, *data, out, *alone, "recipe.steps=40", "recipe.learning_rate=0.01")
+    spec = decoding_spec(place, *data, out, *SQUARED_ERROR_ALONE, "recipe.steps=40", "recipe.learning_rate=0.01")
     return spec, run_trial(spec, place / "of_files_decoder")
 
 
@@ -160,6 +162,27 @@ def test_a_decoder_alone_is_the_autoencoder_with_the_encoder_that_it_was_trained
     network = read_weights(settings.autoencoder.file).network()
     with torch.no_grad():
         torch.testing.assert_close(decoded[0], network(loaded[0].encode(images).mean), rtol=1e-4, atol=1e-4)
+
+
+def test_it_is_scored_again_by_its_key_on_its_own_pictures_or_others(decoder, trained, place, refusal, capsys):
+    _, record = decoder
+    words = [f"out={place}/runs", "task.pictures=12", "task.extractor.resolution=32", "task.perceptual=null"]
+    stored = ["data=prepared", f"data.path={place}/of_files"]
+    assert main(["evaluate", record.key, *stored, words[0], "--json"]) == 0  # its own pictures, extractor and measure
+    scores = json.loads(capsys.readouterr().out)
+    for name in ("psnr", "ssim", "colour_error", "reconstruction_fd"):
+        assert scores[name]["value"] == pytest.approx(record.quantities[name].value, rel=1e-5)
+    assert main(["evaluate", trained[1].key, *pictures(place), *words]) == 0
+    assert "PSNR, a mean over 12 pictures" in " ".join(capsys.readouterr().out.split())
+    assert "--steps is of pictures that are sampled, and Trial" in refusal(
+        "evaluate", record.key, *stored, *words, "--steps", "3"
+    )
+    assert "is itself what decodes, and is scored as task=decode has it; leave autoencoder out" in refusal(
+        "evaluate", record.key, *stored, *words, *made_by(place)
+    )
+    assert "task.tiled.side is measured when a decoder has been trained, and not of one afterwards" in refusal(
+        "evaluate", record.key, *stored, *words, "task.tiled.side=64"
+    )
 
 
 def test_pictures_are_sampled_through_it(decoder, place):
@@ -217,6 +240,20 @@ def test_a_linear_autoencoder_of_as_many_numbers_as_pixels_makes_every_picture_a
     centred = shown.unfold(2, 4, 4).unfold(3, 4, 4).permute(0, 2, 3, 1, 4, 5).reshape(-1, 48).double()
     values = torch.linalg.svdvals(centred - centred.mean(0))
     assert errors[0] == pytest.approx(float(values[4:].square().sum() / shown.numel()), rel=1e-5)
+
+
+def test_a_training_by_name_is_of_the_task_that_takes_the_network(place, workplace, refusal, capsys):
+    """Named by nobody, where one task alone does; what is named stays."""
+    Path("own.yaml").write_text(to_yaml(tiny_autoencoder()))
+    chosen = {name: value for name, value in AUTOENCODING.items() if name != "task"}
+    words = [f"{name}={'null' if value is None else value}" for name, value in chosen.items()]
+    assert main(["train", "own.yaml", *pictures(place), *words, "--dry-run"]) == 0
+    assert "M parameters" in capsys.readouterr().out
+    assert "task=denoise trains no OwnAutoencoderConfig, and task=autoencode does" in refusal(
+        "train", "own.yaml", "task=denoise"
+    )
+    assert defaults_of(architecture("decoder/tiny")) == {**DEFAULTS, "task": "decode"}
+    assert defaults_of(architecture("laptop/thin_sdxl")) == DEFAULTS
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import torch
 import yaml
 from tiny_decoding import lay_out, made_by, pictures
 
@@ -10,9 +11,11 @@ from harness.architecture.catalogue import architecture
 from harness.architecture.edits import with_edits
 from harness.architecture.ladder import Ladder
 from harness.cli import main
-from harness.models.build import build
+from harness.latency.predicted import PredictedLatency
+from harness.models.build import build, example_inputs
 from harness.models.weights import Training, write_weights
 from harness.records.plain import from_plain
+from harness.records.quantity import Unavailable
 from harness.search.definition import sweep_study
 from harness.trials.ablation_study import ablation_study
 from harness.trials.studies import find_study
@@ -46,6 +49,8 @@ def ladder(name):
 def test_the_trained_ladders_twins_are_the_counted_ladder():
     counted = {rung.name: config for rung, config in ladder("tab2").architectures()}
     twins = {rung.name: config for rung, config in ladder("tab2_trained").on("decoder/sd3").architectures()}
+    assert twins["no_norm"] == with_edits(twins["pixel_shuffle"], {"middle.norm": False})
+    assert not twins.pop("no_norm").sees_all
     assert twins.pop("pixel_shuffle") == with_edits(counted["decoder/tiny"], {"upsample": "pixel_shuffle"})
     assert twins == counted
     assert list(twins) == list(counted)
@@ -53,18 +58,27 @@ def test_the_trained_ladders_twins_are_the_counted_ladder():
     assert set(sizes) == {3}  # 4 times the latent's side, as autoencoder/laptop has it
 
 
+def test_the_thin_ladder_is_the_trained_ones_lower_half():
+    names = ("tab2_trained", "tab2_thin")
+    for whole, thin in (map(ladder, names), (ladder(name).on("decoder/sd3") for name in names)):
+        every = {rung.name: config for rung, config in whole.architectures()}
+        own = {rung.name: config for rung, config in thin.architectures()}
+        assert list(own) == list(every)[3:]
+        assert all(config == every[name] for name, config in own.items())
+
+
 def test_a_dry_run_of_the_trained_ladder_counts_every_rung(place, autoencoder, capsys):
     words = [*pictures(place), f"autoencoder.record={autoencoder}", f"out={place}/runs"]
     assert main(["ablate", "tab2_trained", *words, "--dry-run"]) == 0
     said = capsys.readouterr().out
-    assert "24 trainings, and one of controls" in said
+    assert "27 trainings, and one of controls" in said
     for rung, _ in ladder("tab2_trained").architectures():
         assert rung.name in said
     study, settings = ablation_study("tab2_trained", words)
     assert settings.twin.latent == 128
     assert settings.objective.adversarial_weight == settings.objective.perceptual_weight == 0
     assert settings.autoencoder.file == autoencoder
-    assert len(study.architecture.rungs) == 8
+    assert len(study.architecture.rungs) == 9
 
 
 def test_without_an_autoencoder_it_is_one_sentence(refusal):
@@ -80,6 +94,17 @@ def test_a_dry_run_of_the_sweep_of_decoders(place, capsys):
     said = capsys.readouterr().out
     assert re.search(r"would be trained \(params .*; twin\.params .*; twin\.macs ", said)
     assert "twin.params is" in said  # of a refused one
-    study, _ = sweep_study("decoder", words)
+    study, settings = sweep_study("decoder", words)
+    assert settings.limits["twin.params"] == 3_000_000
+    limit = settings.limits["twin.latency_ms"]
+    assert limit.chip == PredictedLatency().chip, "which the objective is predicted for"
+    with torch.device("meta"):
+        network = build(architecture("decoder/sd3"))
+    predicted = limit.predictor.measure(network, example_inputs(architecture("decoder/sd3"), latent=128, device="meta"))
+    assert isinstance(predicted, Unavailable), "so that a limit is not met, and nothing is trained for no objective"
+    own = sweep_study(
+        "decoder", [*[word for word in data if not word.startswith("data.size")], "task.perceptual=null"]
+    )[1]
+    assert own.data.size > own.objective.patch == 256, "so that patches lie at random places"
     assert dict(study.objectives) == {"psnr": "maximize", "twin.latency_predicted": "minimize"}
     assert study.twin.base == "decoder/tiny"

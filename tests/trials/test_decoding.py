@@ -1,6 +1,7 @@
 """A decoder's trial: what it learns from, prepared or encoded on the fly, in patches or whole; and what is refused."""
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tiny_decoding import (
     CHANNELS,
     DECODING,
     SIZE,
+    SQUARED_ERROR_ALONE,
     decoding_spec,
     lay_out,
     lay_out_prepared,
@@ -21,7 +23,7 @@ from tiny_decoding import (
 )
 from tiny_study import write_yaml
 
-from harness.architecture.catalogue import to_yaml
+from harness.architecture.catalogue import architecture, to_yaml
 from harness.architecture.edits import with_edits
 from harness.cli import main
 from harness.models.weights import read_weights
@@ -30,6 +32,7 @@ from harness.records.plain import to_plain
 from harness.records.quantity import Measured
 from harness.records.store import Store
 from harness.training.randomness import HostDraws
+from harness.trials.placed import placed_cost
 from harness.trials.prepared import prepare
 from harness.trials.run import run_trial
 from harness.trials.settings import settings_of
@@ -114,8 +117,7 @@ def test_the_record_says_what_was_decoded_and_how(place, spec_of, monkeypatch):
 
 def test_it_learns(place, spec_of):
     """By squared error alone: the longer, the closer. The controls have their scores."""
-    alone = ["objective.adversarial_weight=0", "objective.discriminator.layers=3", "objective.discriminator.width=64"]
-    specs = [spec_of(*alone, "recipe.learning_rate=0.01", f"recipe.steps={steps}") for steps in (2, 60)]
+    specs = [spec_of(*SQUARED_ERROR_ALONE, "recipe.learning_rate=0.01", f"recipe.steps={steps}") for steps in (2, 60)]
     few, many = (run_trial(each, place / f"attempt-{number}") for number, each in enumerate(specs))
     assert many.quantities["psnr"].value > few.quantities["psnr"].value + 3
     task = prepare(specs[0].settings).task
@@ -123,17 +125,52 @@ def test_it_learns(place, spec_of):
         assert isinstance(task.control(name, specs[0].architecture)["psnr"], Measured)
 
 
+@pytest.mark.slow
+def test_all_three_losses_train_and_are_on_record_with_what_judged_them(place, spec_of):
+    """The embedded VGG16's, and PatchGAN's from its step on, the second."""
+    words = ["data.size=24", "task.perceptual.kind=st_lpips", "objective.perceptual_weight=1"]
+    spec = spec_of(*words, "recipe.steps=3", "recipe.batch_size=4", "recipe.micro_batch=null")
+    record = run_trial(spec, place / "attempt-three")
+    curve = {(point.name, point.step): point.value for point in record.curve}
+    for part in ("mse", "perceptual", "adversarial"):
+        assert (f"train_loss.{part}", 3) in curve
+    assert curve["train_loss.perceptual", 3] > 0
+    assert curve["discriminator_gradient_norm", 1] == 0 < curve["discriminator_gradient_norm", 3]
+    assert "ST-LPIPS-VGG" in record.quantities["st_lpips"].conditions["label"]
+
+
+def check_operators_are_the_twins(page):
+    """Of each rung their milliseconds add up to what is predicted of the same edits of the twin's base."""
+    (shown,) = re.findall(r'<section[^>]*id="operators".*?</section>', page, re.DOTALL)
+    assert "of the same edits on decoder/tiny at a 8x8 latent" in " ".join(shown.split())
+    tags = [dict(re.findall(r'data-(subject|operator|value)="([^"]*)"', tag)) for tag in re.findall(r"<[^>]*>", shown)]
+    cells = {(each["subject"], each["operator"]): float(each["value"]) for each in tags if "operator" in each}
+    twin = architecture("decoder/tiny")
+    wide = with_edits(twin, {"stages.3.channels": 160})
+    for name, config in {"one": twin, "wide": wide, "no_norm": with_edits(wide, {"middle.norm": False})}.items():
+        parts = [ms for (subject, operator), ms in cells.items() if subject == name and operator != "all"]
+        predicted = placed_cost(config, 8).latency.value
+        assert sum(parts) == pytest.approx(cells[name, "all"]) == pytest.approx(predicted)
+
+
 def test_an_ablation_has_a_page_with_controls(place, workplace, capsys):
     Path("decoder.yaml").write_text(to_yaml(tiny_decoder()))
-    rungs = [{"name": "one", "title": "One"}, {"name": "wide", "title": "Wide", "edits": {"stages.3.channels": 16}}]
+    rungs = [
+        {"name": "one", "title": "One"},
+        {"name": "wide", "title": "Wide", "edits": {"stages.3.channels": 16}, "twin": {"stages.3.channels": 160}},
+        {"name": "no_norm", "title": "No norm", "edits": {"middle.norm": False}},
+    ]
     ladder = {"base": "decoder.yaml", "mode": "cumulative", "rungs": rungs}
-    tiled = {"task.tiled": {"side": 160, "pictures": 1, "tiles": {"side": 12, "overlap": 6, "blend": 2}}}
-    write_yaml(Path("sweeps/decoders.yaml"), {"architecture": ladder, "settings": DECODING | tiled})
-    sections = ["summary", "printed", "table", "tiles", "zoom", "samples", "controls"]
+    overlap = 2 * tiny_decoder().reach + 2
+    tiles = {"side": overlap + 2, "overlap": overlap, "blend": 2}
+    tiled = {"task.tiled": {"side": 8 * (overlap + 4), "pictures": 1, "tiles": tiles}}
+    twin = {"base": "decoder/tiny", "latent": 8}
+    write_yaml(Path("sweeps/decoders.yaml"), {"architecture": ladder, "twin": twin, "settings": DECODING | tiled})
+    sections = ["summary", "printed", "table", "tiles", "operators", "zoom", "samples", "controls"]
     write_yaml(Path("reports/decoders.yaml"), {"published": "tab2", "sections": sections})
     words = ["ablate", "decoders", *pictures(place), *made_by(place)]
     assert main([*words, "--dry-run"]) == 0
-    assert "2 trainings, and one of controls" in capsys.readouterr().out
+    assert "3 trainings, and one of controls" in capsys.readouterr().out
     assert main(words) == 0
     assert "done, PSNR " in capsys.readouterr().err
     page = Path("runs/decoders/report.html").read_text()
@@ -145,8 +182,15 @@ def test_an_ablation_has_a_page_with_controls(place, workplace, capsys):
     assert printed.index("On the Neural Engine") < printed.index("On the GPU") < printed.index("PSNR, here")
     assert "54.4x compares the SDXL decoder on the GPU with the tiny one on the Neural Engine" in printed
     assert page.count("by its group norm a pixel depends on the whole latent") == 2
-    assert [name for name in ("one", "wide") if f'data-zoom="{name}"' in page] == ["one", "wide"]
+    assert page.count("are left out of a tile: the same arithmetic") == page.count('"no_norm" data-equal="True"') == 1
+    assert all(f'data-zoom="{rung["name"]}"' in page for rung in rungs)
     assert page.count('name="zoom"') == 12  # as many pictures as the sheet shows
+    assert "Below a mean stands its distance" not in page, "of one seed, whose spread is not known"
+    assert "between the floor" not in page
+    reasons = re.findall(r"beaten (by [^<\"]*)", page)
+    assert any("linear, PSNR" in each for each in reasons)
+    assert not [each for each in reasons if "Colour error" in each or "FD of" in each], "by these controls are no worse"
+    check_operators_are_the_twins(page)
     assert main(["config", "decoders", *pictures(place), *made_by(place)]) == 0
     key = next(iter(Store(Path("runs/store")).trials())).key
     assert main(["sample", key]) != 0

@@ -117,6 +117,8 @@ def test_the_command_tells_parts_totals_kinds_and_what_is_published(capsys, tmp_
     answer = json.loads(capsys.readouterr().out)
     assert answer["unet_latency"]["kind"] == "measured"
     assert answer["decoder_latency"]["kind"] == "predicted"
+    assert answer["decoder_latency"]["fitted_to"].startswith("the paper's tiny decoder")
+    assert "fitted_to" not in answer["unet_latency"]
     assert [(one["steps"], one["kind"], one["published_ms"]) for one in answer["totals"]] == [
         (4, "predicted", 1200), (8, "predicted", 2300),
     ]  # fmt: skip

@@ -78,7 +78,7 @@ def test_a_trial_of_two_processes_is_that_of_one(workplace, parallel):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_one_that_is_killed_is_named_and_the_next_attempt_goes_on(workplace):
-    steps = ("recipe.steps=400", "recipe.checkpoint_every=5", "recipe.validate_every=400")
+    steps = ("recipe.steps=120", "recipe.checkpoint_every=5", "recipe.validate_every=120")
     losses: list[str] = []
 
     def kill() -> None:

@@ -23,12 +23,14 @@ from harness.models.autoencoder_config import TinyAutoencoder
 from harness.models.parameters import filled_copy
 from harness.models.weights import Training, read_weights, write_weights
 from harness.records.errors import UserError
+from harness.records.manifest import Manifest, Rung, write_manifest
 from harness.records.store import Store
 from harness.trials import sample_files
 from harness.trials.prepared import prepare
 from harness.trials.samples import initialised_network
 from harness.trials.sampling_run import class_numbers
 from harness.trials.settings import settings_of
+from harness.trials.trained import trained_network, weights_of
 
 COUNT = 40  # of micro-batches of 16
 
@@ -65,6 +67,38 @@ def test_it_samples_what_its_trial_was_scored_on_however_it_is_named(spec, sampl
         assert sampled_images.dtype == np.uint8
         assert np.array_equal(sampled_images, images), what
         assert np.array_equal(sampled_labels, labels), what
+
+
+def test_a_study_that_trained_one_network_names_it(spec, refusal):
+    """Of several, of none and of a sweep the sentence says what to name. What a training begins with or learns from
+    has no study's name: the training's own may be it."""
+    rung = Rung(
+        name="tiny", title="Tiny", architecture_fingerprint=spec.architecture.fingerprint, against=None, edits={}
+    )
+    protocol = {"protocol": spec.protocol.sections, "protocol_fingerprint": spec.protocol.fingerprint}
+    about = {"seeds": (spec.seed,), **protocol, "controls": {}, "command": "harness train tiny.yaml"}
+    one = Manifest(name="alone", rungs=(rung,), **about)
+    other = replace(spec.store.trial(spec.key), seed=7)
+    for name in ("alone", "pair", "none", "swept"):
+        Path("runs", name).mkdir(exist_ok=True)
+    Path("runs/swept/sweep.json").write_text("{}")
+    write_manifest(Path("runs/alone"), one)
+    write_manifest(Path("runs/pair"), replace(one, name="pair", seeds=(spec.seed, 7)))
+    write_manifest(Path("runs/none"), replace(one, name="none", seeds=(8,)))
+    assert trained_network("alone", Path("runs")).key == trained_network("pair", Path("runs")).key == spec.key
+    with pytest.raises(UserError, match=r"'alone' is neither .* nor the folder that it was published as"):
+        weights_of("alone", Path("runs"))
+    spec.store.put(other)
+    try:
+        assert f"trained 2 networks; name one: {spec.key} (tiny, seed 0), {other.key} (tiny, seed 7)" in refusal(
+            "sample", "pair"
+        )
+    finally:
+        spec.store.delete(other)
+    assert "no network of the study none is trained in runs yet; `harness train tiny.yaml` does" in refusal(
+        "sample", "none", "--prompt", "a three"
+    )
+    assert "swept is a sweep of many networks; " in refusal("sample", "swept")
 
 
 def test_any_text_is_asked_for_and_a_prompt_of_training_is_that(spec, tmp_path, capsys):

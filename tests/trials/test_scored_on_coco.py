@@ -90,6 +90,10 @@ def test_a_folder_that_is_not_whole_is_refused(spec_of, coco):
     (coco / "val2017" / f"{2:012}.jpg").unlink()
     with pytest.raises(UserError, match=r"1 of the 6 pictures that .* lists are not in .*, such as 000000000002.jpg"):
         spec_of(f"task.scored_on={{path: {coco}}}")
+    cut_off = coco / "val2017" / f"{2:012}.jpg"
+    cut_off.write_bytes((coco / "val2017" / f"{3:012}.jpg").read_bytes()[:400])
+    with pytest.raises(UserError, match=r"the picture 000000000002.jpg cannot be read \(.*\); replace it"):
+        spec_of(f"task.scored_on={{path: {coco}}}")
     (coco / "annotations/instances_val2017.json").write_text('{"images": [{"id": 1}]}')
     with pytest.raises(UserError, match="has no list of COCO's images"):
         spec_of(f"task.scored_on={{path: {coco}}}")

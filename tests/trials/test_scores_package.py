@@ -155,6 +155,9 @@ def test_a_package_that_is_of_no_trial_or_of_one_that_is_elsewhere_is_refused(sp
     assert "does not say which trial's network it is" in capsys.readouterr().err
     assert main(["evaluate", "nowhere.mlpackage", *QUALITY]) == 2
     assert "there is no Core ML package nowhere.mlpackage" in capsys.readouterr().err
+    Path("dit.mlpackage/Manifest.json").unlink()
+    assert main(["evaluate", "dit.mlpackage", *QUALITY]) == 2
+    assert "dit.mlpackage cannot be read as a Core ML package" in capsys.readouterr().err
 
 
 def test_a_package_without_a_mask_is_not_shown_padding(spec, package):

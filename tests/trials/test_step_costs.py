@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_decoding import decoding_spec, lay_out, made_by, pictures
+from tiny_decoding import SQUARED_ERROR_ALONE, decoding_spec, lay_out, made_by, pictures
 from tiny_study import share_cache, tiny_spec
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -25,7 +25,6 @@ from harness.trials.memory import memory_of
 from harness.trials.prepared import prepare
 from harness.trials.samples import initialised_network
 
-AS_THEY_ARE = ("objective.discriminator.layers=3", "objective.discriminator.width=64")
 """A discriminator's settings, where there is none."""
 COMMON = ("text=class_table",)
 """Its prompts are small, and so is what takes no gradient back to them."""
@@ -135,7 +134,7 @@ def test_a_decoders_step_takes_and_keeps_what_it_is_reckoned_with(decoding, way)
     """Of a small decoder, so that what encodes and judges is nearly all of it."""
     data, is_perceptual, is_adversarial = DECODING_WAYS[way]
     here = [each.format(place=decoding) for each in data] or of_32_px(decoding)
-    chosen = [] if is_adversarial else ["objective.adversarial_weight=0", *AS_THEY_ARE]
+    chosen = [] if is_adversarial else SQUARED_ERROR_ALONE
     own = decoding_spec(decoding, *here, f"out={decoding}/runs", f"objective.perceptual_weight={int(is_perceptual)}",
                         *chosen)  # fmt: skip
     prepared = prepare(own.settings)

@@ -11,7 +11,7 @@ from PIL import Image
 from tiny_study import BASE, SETTINGS
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
-from tiny_pipelines import save_sd3, tiny_vae
+from tiny_pipelines import save_sd3, save_sdxl, tiny_vae
 
 from harness.cli import main
 from harness.records.plain import to_plain
@@ -73,6 +73,34 @@ def test_a_student_learns_from_a_pipelines_folder(place, capsys):
     assert "teacher's prompts" in record.provenance["stage_seconds"]
     curve = {point.name for point in record.curve}
     assert {"train_loss.task", "train_loss.output", "train_loss.feature", "projection_gradient_norm"} <= curve
+
+
+@pytest.mark.parametrize(
+    ("objective", "kind"),
+    [("step_distillation", "sd3"), ("distillation", "sdxl"), ("step_distillation", "sdxl")],
+)
+def test_each_objective_has_each_kind_of_pipeline_as_its_teacher(place, objective, kind):
+    """The second one's latents are said to be the first one's."""
+    if kind == "sdxl" and not (place / kind).exists():
+        save_sdxl(place / kind)
+    of_teacher = ["objective.teacher.kind=sdxl", f"objective.teacher.autoencoder={place / 'pipeline'}"]
+    of_steps = ["initial=none", "objective.discriminator.width=8", "objective.teacher_steps=1",
+                "objective.validation_steps=2"]  # fmt: skip
+    given = [
+        f"objective={objective}",
+        *(of_teacher if kind == "sdxl" else []),
+        *(of_steps if objective == "step_distillation" else []),
+    ]
+    replaced = {each.split("=")[0] for each in given}
+    told = words(place, {"sd3": "pipeline"}.get(kind, kind))
+    kept = [each for each in told if each.split("=")[0] not in {*replaced, "recipe.steps"}]
+    before = {record.key for record in store_of(place / "runs").trials()}
+    assert main(["train", str(place / "tiny.yaml"), *kept, *given, "recipe.steps=3"]) == 0
+    (record,) = (each for each in store_of(place / "runs").trials() if each.key not in before)
+    assert (record.state, record.protocol["teacher"]["kind"]) == ("complete", kind)
+    curve = {point.name for point in record.curve}
+    parts = {"distillation": "feature", "step_distillation": "adversarial"}
+    assert {"train_loss.task", "train_loss.output", f"train_loss.{parts[objective]}"} <= curve
 
 
 def test_its_teacher_says_what_the_pipeline_does(place):

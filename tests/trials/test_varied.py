@@ -38,6 +38,22 @@ def test_edits_are_of_the_studys_own_settings():
     assert distilling(**{"recipe.steps": 7}).sampling == own.sampling
 
 
+def test_what_a_rung_leaves_without_a_meaning_is_left_out_there_and_refused_of_the_rung_itself():
+    """A study sets the discriminator, the weights or a place, and has rungs without."""
+    few = (*FEW, "objective.discriminator.learning_rate=0.01")
+    without = {"objective.adversarial_weight": 0.0}
+    assert edited(*few, **without) == edited(*FEW, **without)
+    assert edited(*few, **{"objective.steps": 2}).objective.discriminator.learning_rate == 0.01
+    with pytest.raises(UserError, match=r"objective\.discriminator means nothing with objective\.adversarial_weight=0"):
+        edited(*FEW, **without, **{"objective.discriminator.width": 8})
+    weighed = ("objective=distillation", TEACHER, "objective.scaling=fixed", "objective.output_weight=0.5")
+    aware = edited(*weighed, **{"objective.scaling": "timestep_aware"})
+    assert aware == edited("objective=distillation", TEACHER, **{"objective.scaling": "timestep_aware"})
+    tapped = ("objective=distillation", TEACHER, "objective.teacher_tap=mid.attention.0")
+    alone = {"objective.features": False}
+    assert edited(*tapped, **alone) == edited("objective=distillation", TEACHER, **alone)
+
+
 FEW = ("objective=step_distillation", TEACHER, "initial=none")
 
 
@@ -58,6 +74,7 @@ def test_a_student_of_other_steps_is_scored_at_its_own_as_if_the_study_had_named
         ({"objective": "destillation"}, "unknown objective 'destillation'; choose one of: distillation"),
         ({"objective.feature": True}, "unknown setting 'objective.feature'; choose one of: objective.features"),
         ({"objective.teachers.name": "x"}, "unknown setting 'objective.teachers.name'; choose one of: objective.teach"),
+        ({"objective.features": ["no"]}, "'objective.features' must be true or false"),
         ({"objective.features": "no"}, "'objective.features' must be true or false, not 'no'"),
         ({"objective.scaling": "fix"}, "unknown value for 'objective.scaling': 'fix'; choose one of: fixed"),
         ({"recipe.device": "cpu"}, "recipe.device=cpu varies recipe.device, which changes no result; leave it out"),

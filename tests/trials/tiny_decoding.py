@@ -34,6 +34,13 @@ DECODING = {name: value for name, value in SETTINGS.items() if not name.startswi
     "objective.adversarial_start": 2,
     "recipe.log_every": 1,
 }
+SQUARED_ERROR_ALONE = (
+    "objective.adversarial_weight=0",
+    "objective.adversarial_start=0",
+    "objective.discriminator.layers=3",
+    "objective.discriminator.width=64",
+)
+"""The same without a discriminator, of which nothing may be said then."""
 
 
 def lay_out(folder: Path) -> Path:

@@ -5,6 +5,7 @@ that. Pictures stay where they are and are read when asked for. Every one's byte
 hashes are kept in a cache that is trusted while the files' sizes and times are what they were.
 """
 
+import collections
 import hashlib
 import io
 from collections.abc import Sequence
@@ -206,6 +207,22 @@ def digests_of(blobs: Blobs, where: Path, cache: Path | None) -> NDArray[np.uint
             write_atomic(path, buffer.getvalue())
     check_bits(where, peaks.tolist(), None, can_be_given=False)
     return digests
+
+
+def check_readable(images: BlobImages, where: Path, cache: Path | None) -> None:
+    """UserError for a picture that is not whole. For pictures that only scores are of: a training that has ended is
+    too late to hear of it. Remembered as digests are."""
+    path = None if cache is None else cache / "sources" / f"{_stamp(images.blobs, where)}.read"
+    if path is not None and path.exists():
+        return
+
+    def read(number: int) -> None:
+        images[number]
+
+    with by_threads(read, range(len(images)), f"decoding the pictures in {where}") as results:
+        collections.deque(results, maxlen=0)
+    if path is not None:
+        write_atomic(path, b"")
 
 
 def _inspected(blobs: Blobs, where: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

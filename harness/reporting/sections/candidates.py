@@ -57,6 +57,10 @@ TEMPLATE = """
 {% endfor %}
 </tbody></table></div>
 <script type="application/json" id="candidates-rows">{{ data }}</script>
+<div popover id="candidate-card" class="card" role="dialog" aria-label="candidate">
+<button type="button" class="close" popovertarget="candidate-card" popovertargetaction="hide" aria-label="close">&times;
+</button><h3></h3><div class="grid-of" data-grid="" data-title=""></div><p class="links"></p>
+<dl class="settings"></dl></div>
 {{ other_protocols(notes, protocol_name) }}
 """
 
@@ -176,7 +180,10 @@ class Table:
     def data(self, rows: Sequence[Row]) -> dict[str, Any]:
         """What page.js draws."""
         kinds = [_usual([row.cells[at] for row in rows]) for at in range(len(self.heads))]
-        heads = [{"key": head.key, "kind": kind} for head, kind in zip(self.heads, kinds, strict=True)]
+        heads = [
+            {"key": head.key, "title": f"{head.title}, {head.small}" if head.small else head.title, "kind": kind}
+            for head, kind in zip(self.heads, kinds, strict=True)
+        ]
         cells = [[_short(cell, kind) for cell, kind in zip(row.cells, kinds, strict=True)] for row in rows]
         return {
             "columns": heads,

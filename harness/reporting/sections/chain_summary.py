@@ -6,6 +6,7 @@ from harness.records.chain_summary import ChainSummary
 from harness.records.quantities import title_of
 from harness.reporting.entries import score_column
 from harness.reporting.format import duration, inside, listed, number
+from harness.reporting.remarks import remarks_in, teachers_played
 from harness.reporting.section import Content, Frames, Section
 from harness.reporting.sections.notes import RESULTS, Line
 from harness.reporting.sections.provenance import facts_of
@@ -15,25 +16,35 @@ from harness.reporting.stage_differences import Difference, differences
 def content(frames: Frames) -> Content | None:
     if (chain := frames.study.chain) is None:
         return None
-    lines = [*_warnings(chain), *_bought(frames, chain), *_phone(chain)]
+    lines = [*_warnings(frames, chain), *_networks(frames, chain), *_teachers(frames), *_phone(chain)]
     facts = [*facts_of(frames), ("In all", duration(sum(run.seconds for run in chain.runs)))]
-    return Content(context={"lines": lines, "facts": facts, "scale_note": frames.definition.scale_note})
+    context = {"lines": lines, "facts": facts, "scale_note": frames.definition.scale_note}
+    return Content(context={"sentence": sentence(frames), **context})
 
 
-def _warnings(chain: ChainSummary) -> Iterable[Line]:
+def _warnings(frames: Frames, chain: ChainSummary) -> Iterable[Line]:
     if left := [run.name for run in chain.runs if not run.done]:
         yield Line(lead="Not finished", text=f"still to come: {listed(left)}.", kind="warning")
+    if remarks := remarks_in(frames.records, frames.study.titles):
+        yield Line(lead="Told while training", text=f"{'; '.join(remarks)}.", kind="warning")
 
 
-def _bought(frames: Frames, chain: ChainSummary) -> Iterable[Line]:
+def sentence(frames: Frames) -> str:
+    """The page's answer: what each stage bought in its first score; empty where there is nothing to compare yet."""
+    column = score_column(frames)
+    by_network = {} if column is None else differences(frames)[column.quantity]
+    if column is None or not by_network:
+        return ""
+    bought = "; ".join(f"{frames.study.titles[name]}: {_in_short(each)}" for name, each in by_network.items())
+    return f"What each stage bought in {inside(column.title)}. {bought}."
+
+
+def _networks(frames: Frames, chain: ChainSummary) -> Iterable[Line]:
     """A line for each network, of the page's first score."""
     column = score_column(frames)
     if column is None:
         return
     title, by_network = inside(column.title), differences(frames)[column.quantity]
-    if by_network:
-        text = "; ".join(f"{frames.study.titles[name]}: {_in_short(each)}" for name, each in by_network.items())
-        yield Line(lead="In short", text=f"what each stage bought in {title}. {text}.")
     for network in chain.networks:
         score = frames.estimates[network.name, column.quantity].value
         if score is None:
@@ -46,6 +57,11 @@ def _bought(frames: Frames, chain: ChainSummary) -> Iterable[Line]:
     if chain.decoder:
         scores = (f"{inside(title_of(name))} {number(each)}" for name, each in chain.decoder.items())
         yield Line(lead="Decoder", text=f"{', '.join(scores)}.")
+
+
+def _teachers(frames: Frames) -> Iterable[Line]:
+    if played := teachers_played(frames.records, frames.study.titles):
+        yield Line(lead="The few-step teacher", text=f"{'; '.join(played)}.")
 
 
 def _in_short(several: Sequence[Difference]) -> str:

@@ -44,6 +44,9 @@ where a size is printed, whether it is met. The rules stand below the table; the
 </tr>
 {% endfor %}
 </tbody></table></div>
+{% for note in notes %}
+<p class="scale">{{ note }}</p>
+{% endfor %}
 <details><summary>The rules</summary>
 <ul>
 {% for title, noise in seeded %}
@@ -78,14 +81,17 @@ measured and a predicted value.</li>
 own. A score has none: its images and features are others than the publication's.</li>
 {% endif %}
 {% if must_beat %}
-<li><b>Beaten</b>: a rung whose mean is no lower than the score of {{ must_beat | map("replace", "_", " ") |
+<li><b>Beaten</b>: a rung whose mean is no better than the score of {{ must_beat | map("replace", "_", " ") |
 join(" or ") }} is grey and takes part in no comparison of quality.</li>
 {% endif %}
 {% if scored %}
 <li><b>Undertrained</b>: a straight line through each seed's validation losses, from the last one at or before two
 thirds of the steps; the mean fall over that third, relative to where the lines end, is above 0 beyond the points'
 jitter
-around their lines (pooled over the page, one-sided at 5%, each rung for itself).{% if falls %} Falls here:
+around their lines (pooled over the page, one-sided at 5%, each rung for itself).
+{% if published %}What is published is of networks trained to the end: a change in quality of an undertrained rung, or
+from one, holds at this length of training and neither supports nor contradicts.{% endif %}
+{% if falls %} Falls here:
 {% for title, fall in falls %}{{ title }} {{ "%.1f" % (fall * 100) }}%{{ "; " if not loop.last }}{% endfor %}.{% endif
 %}
 </li>
@@ -98,6 +104,9 @@ are the twin's{% endif %}; a change proved to lie within its margin neither impr
 {% endif %}
 </ul></details>
 """
+
+SHOW_NOTES = {"beside", "printed"}
+"""Sections with the publication's own notes, which need not stand on a page twice."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,6 +135,7 @@ def content(frames: Frames) -> Content | None:
         "rules": [(rule, definition.column(rule.quantity)) for rule in definition.claims],
         "published": bool(published.rows),
         "caption": published.caption,
+        "notes": () if SHOW_NOTES & set(definition.sections) else published.notes,
         "statements": len(frames.tests.adjusted),
         "seeds": len(frames.study.seeds),
         "seeded": [(definition.column(name).title, frames.tests.noises.get(name)) for name in seeded],

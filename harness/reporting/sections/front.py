@@ -17,7 +17,7 @@ TEMPLATE = """
 proposed them.{% elif front %}no other beats one of the front in all objectives.{% else %}none was trained to the last
 level{% if beaten %} and is better than the floor{% endif %}, so there is no front.{% endif %}
 {% if rescored %} An arrow leads from what the search saw of a finalist to the mean over fresh seeds.{% endif %}
-{% if by_table %} Every value stands in the <a href="#candidates">table</a>.{% endif %}</p>
+{% if by_table %} A click opens a candidate; every value stands in the <a href="#candidates">table</a>.{% endif %}</p>
 {{ drawing("front", height, alt, choices, "Against") }}
 {% if ties %}<p class="scale">{{ ties }}</p>{% endif %}
 """
@@ -98,6 +98,7 @@ def _searched(search: SweepSummary, cost_at: int | None) -> Iterable[Point]:
             label=(each.rung or each.name) if (look == "front" and labelled) or (each.rung and look != "front") else "",
             short=each.name.removeprefix("trial-"),
             hover=_hover(each),
+            opens=each.name,
         )
 
 
@@ -109,7 +110,7 @@ def _rescored(search: SweepSummary, cost_at: int | None) -> Iterable[Point]:
         scored = each.objectives[first]
         yield Point(
             name=FRESH + each.name, x=x, y=_amount(scored), look="beaten" if each.beaten else "rescored",
-            hover=f"{each.name}, mean of {len(scored.scores)} fresh seeds\n{_tied(each, first)}",
+            hover=f"{each.name}, mean of {len(scored.scores)} fresh seeds\n{_tied(each, first)}", opens=each.name,
         )  # fmt: skip
 
 

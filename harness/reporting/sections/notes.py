@@ -12,6 +12,7 @@ from harness.reporting.cells import protocol_notes
 from harness.reporting.definition import ClaimRule, Column
 from harness.reporting.format import inside, listed, points
 from harness.reporting.outcomes import columns_of
+from harness.reporting.remarks import remarks_in, remarks_of, teachers_played
 from harness.reporting.section import Content, Frames, Section
 from harness.reporting.sections.provenance import facts_of
 
@@ -43,6 +44,7 @@ TEMPLATE = """
 
 RESULTS = """
 {% from "macros.html.j2" import facts_list %}
+{% if sentence %}<p class="sentence">{{ sentence }}</p>{% endif %}
 {% for line in lines if line.kind == "warning" %}
 <p class="warning"><b>{{ line.lead }}:</b> {{ line.text }}</p>
 {% endfor %}
@@ -56,7 +58,7 @@ RESULTS = """
 <p class="scale"><b>Scale.</b> {{ scale_note }}</p>
 {% endif %}
 """
-"""The top of pages that have no statements to test: `lines` of what came out, and `facts`."""
+"""The top of pages that have no statements to test: a `sentence` that answers, `lines` of what came out, `facts`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,13 +94,14 @@ def notes_of(frames: Frames) -> list[Note]:
     own = (
         _damaged(frames),
         _records(frames),
+        _remarks(frames),
         _beaten(frames),
         _undertrained(frames),
         _too_few_validations(frames),
         _seeds(frames),
         _protocols(frames),
     )
-    others = (_predicted(frames), _scale(frames), _published(frames))
+    others = (_predicted(frames), _scale(frames), _teachers(frames), _published(frames))
     return [note for note in (*own, *others) if note is not None]
 
 
@@ -122,6 +125,14 @@ def _records(frames: Frames) -> Note | None:
     text = f"{'; '.join(parts)}. `{frames.study.command}` continues where the study stopped."
     whole = total - len(lost) - len(unfinished) - len(frames.unreadable)
     return Note(name="records", chip=f"{whole} of {total} trainings done", title="Unfinished", text=text, warns=True)
+
+
+def _remarks(frames: Frames) -> Note | None:
+    if not (remarks := remarks_in(frames.records, frames.study.titles)):
+        return None
+    count = sum(bool(record and remarks_of(record)) for record in frames.records.values())
+    chip = f"remarks of {count_text(count, 'training')}"
+    return Note(name="remarks", chip=chip, title="Told while training", text=f"{'; '.join(remarks)}.", warns=True)
 
 
 def _beaten(frames: Frames) -> Note | None:
@@ -201,8 +212,15 @@ def _predicted(frames: Frames) -> Note | None:
 def _scale(frames: Frames) -> Note | None:
     if not frames.definition.scale_note:
         return None
-    chip = "stand-ins: small networks, costs of their twins" if frames.definition.scale == "laptop" else ""
+    whose = ", costs of their twins" if frames.study.twin is not None else ""
+    chip = f"stand-ins: small networks{whose}" if frames.definition.scale == "laptop" else ""
     return Note(name="scale", chip=chip, title="Scale", text=frames.definition.scale_note)
+
+
+def _teachers(frames: Frames) -> Note | None:
+    if not (played := teachers_played(frames.records, frames.study.titles)):
+        return None
+    return Note(name="teacher", chip="", title="The few-step teacher", text=f"{'; '.join(played)}.")
 
 
 def _published(frames: Frames) -> Note | None:
@@ -214,6 +232,8 @@ def _published(frames: Frames) -> Note | None:
         f"Of {published} published directions this run supports {states['supports']} and contradicts "
         f"{states['contradicts']}; {states['inconclusive']} are inconclusive."
     )
+    if short := states["at this length"]:
+        text += f" {short} more {'is' if short == 1 else 'are'} told at this length of training only."
     sizes = Counter(claim.size.state for claim in frames.claims)
     printed = len(frames.claims) - sizes["no claim"]
     if printed:

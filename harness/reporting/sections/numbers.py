@@ -4,7 +4,7 @@ the difference. Scores under two protocols stand side by side and are not compar
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.records.quantities import QUANTITIES, TWIN, more_is_better
+from harness.records.quantities import QUANTITIES, TWIN
 from harness.reporting.cells import Text, exact, shown
 from harness.reporting.findings import by_images, change_of
 from harness.reporting.format import change, number
@@ -35,10 +35,20 @@ def content(frames: Frames) -> Content | None:
     quantities = list(dict.fromkeys(row.quantity for row in frames.shown if row.kind != "missing"))
     if not quantities:
         return None
-    protocols = {row.subject: row.other_protocol for row in frames.shown if row.other_protocol}
+    protocols = _other_protocols(frames)
     rows = [_row(frames, quantity, names, protocols) for quantity in _sorted(quantities)]
     titles = [one.title for one in frames.study.subjects]
     return Content(context={"names": titles, "rows": rows, "lines": _lines(frames, protocols)})
+
+
+def difference_of(frames: Frames, quantity: str) -> str:
+    """What is known of the second network's difference from the first, in words."""
+    estimates = [frames.estimates[one.name, quantity] for one in frames.study.subjects]
+    return _difference(frames, quantity, estimates, _other_protocols(frames))
+
+
+def _other_protocols(frames: Frames) -> dict[str, str]:
+    return {row.subject: row.other_protocol for row in frames.shown if row.other_protocol}
 
 
 def _lines(frames: Frames, protocols: Mapping[str, str]) -> list[str]:
@@ -135,17 +145,15 @@ def _is_score(quantity: str) -> bool:
 def _of_scores(frames: Frames, quantity: str, a: Estimate, b: Estimate) -> str:
     """From the page's noise model where there are seeds; of one training each, what their images alone can say."""
     claim = next((each for each in frames.claims if each.rule.quantity == quantity), None)
-    change = change_of(frames.tests.noises.get(quantity), b.subject, a.subject)
+    change = change_of(frames.tests.noises, quantity, b.subject, a.subject)
     if change is None:
         if not all(any(row.replicates for row in _readings(frames, each)) for each in (a, b)):
             return "one training each, and no interval of their difference: not compared"
         return by_images(b.subject, a.subject, quantity, frames.shown)
     if claim is None or claim.finding.unknown:
         return f"{change.shown}; not tested"
-    if not claim.finding.lower and not claim.finding.higher:
-        return f"{change.shown}; not told apart ({claim.finding.tests})"
-    better = claim.finding.higher if more_is_better(quantity) else claim.finding.lower
-    return f"{change.shown}; {'better' if better else 'worse'} ({claim.finding.tests})"
+    words = {"improved": "better", "hurt": "worse", "same": "the same", "inconclusive": "not told apart"}
+    return f"{change.shown}; {words[claim.finding.effect]} ({claim.finding.tests})"
 
 
 SECTION = Section(

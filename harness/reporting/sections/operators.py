@@ -11,9 +11,10 @@ from harness.reporting.section import Content, Frames, Section
 
 TEMPLATE = """
 {% from "macros.html.j2" import piece %}
-<p>Predicted for the {{ chips }}, not measured: the milliseconds of each operator, and its share of the network's. Their
-sum is the prediction; its interval is of the whole, and an operator has none of its own. An operator that takes less
-than {{ least }} everywhere is among the others. What becomes part of the operator before it takes no time.</p>
+<p>Predicted for the {{ chips }}{% if twin %}, of the same edits on {{ twin }}{% endif %}, not measured: the
+milliseconds of each operator, and its share of the network's. Their sum is the prediction; its interval is of the
+whole, and an operator has none of its own. An operator that takes less than {{ least }} everywhere is among the others.
+What becomes part of the operator before it takes no time.</p>
 <div class="wide"><table class="plain cards operators">
 <thead><tr><th scope="col">Operator</th>
 {% for head in heads %}<th scope="col">{{ head.number }} {{ head.title }}</th>{% endfor %}
@@ -53,8 +54,10 @@ def content(frames: Frames) -> Content | None:
         if not isinstance(cost.latency, Predicted):
             without.setdefault(cost.latency.reason, []).append(frames.study.titles[name])
     chips = listed(list(dict.fromkeys(cost.chip for cost in known.values())))
-    context: dict[str, Any] = {"chips": chips, "least": f"{LEAST:.0%}", "heads": list(shown.values()), "rows": rows}
-    context["without"] = [(listed(titles), why) for why, titles in without.items()]
+    context = {
+        "chips": chips, "twin": frames.study.twin_name, "least": f"{LEAST:.0%}", "heads": list(shown.values()),
+        "rows": rows, "without": [(listed(titles), why) for why, titles in without.items()],
+    }  # fmt: skip
     return Content(context=context)
 
 

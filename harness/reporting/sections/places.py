@@ -88,6 +88,8 @@ def _line(of: str, cost: PlacedCost) -> str:
     interval = f"{latency.conditions['nominal']:.0%} interval {number(latency.low)} to {number(latency.high, 'ms')}"
     why = "; ".join(latency.conditions["extrapolated_because"])
     beyond = f"; extrapolated: {why}" if latency.extrapolated else ""
+    if fitted_to := latency.conditions["fitted_to"]:
+        beyond += f"; fitted, so this tests nothing: the data have {fitted_to}"
     value = number(latency.value, "ms")
     return f"{of}predicted for the {cost.chip}, not measured: {value}, {interval}{beyond}."
 

@@ -3,7 +3,7 @@ each processor and for each score that is not the printed one."""
 
 from collections.abc import Sequence
 
-from harness.reporting.cells import Text, heads, value_text
+from harness.reporting.cells import Text, heads, spread_text, value_text
 from harness.reporting.definition import Column
 from harness.reporting.section import Content, Frames, Section
 
@@ -27,11 +27,11 @@ endif %}</th></tr>
 {% for head, cells in ours %}
 <tr{% if head.beaten %} class="beaten"{% endif %}><th scope="row"><span class="number">{{ head.number }}</span>
 <span class="title">{{ head.title }}</span></th>
-{% for cell in cells %}<td>{% if cell %}{{ piece(cell) }}{% if cell.data.low and cell.data.high %}
-<span class="spread">{{ cell.data.low | float | round(2) }} to {{ cell.data.high | float | round(2) }}</span>{% endif
-%}{% endif %}</td>{% endfor %}</tr>
+{% for cell in cells %}<td>{% if cell %}{{ piece(cell[0]) }}{% if cell[1] %}
+<span class="spread">{{ cell[1] }}</span>{% endif %}{% endif %}</td>{% endfor %}</tr>
 {% endfor %}
 </tbody></table></div>
+<p class="scale">Below a value of ours: the lowest and the highest of its seeds, or its instrument's interval.</p>
 {% for note in notes %}
 <p class="scale">{{ note }}</p>
 {% endfor %}
@@ -61,8 +61,16 @@ def content(frames: Frames) -> Content | None:
     return Content(context=context)
 
 
-def _ours(frames: Frames, name: str, columns: Sequence[Column | None]) -> list[Text | None]:
-    return [None if each is None else value_text(frames.estimates[name, each.quantity], each) for each in columns]
+def _ours(frames: Frames, name: str, columns: Sequence[Column | None]) -> list[tuple[Text, str] | None]:
+    """With the range of its seeds, or the instrument's interval."""
+    cells: list[tuple[Text, str] | None] = []
+    for column in columns:
+        if column is None:
+            cells.append(None)
+            continue
+        estimate = frames.estimates[name, column.quantity]
+        cells.append((value_text(estimate, column), spread_text(estimate, column)))
+    return cells
 
 
 SECTION = Section(

@@ -23,11 +23,12 @@ LINES: Mapping[str, tuple[str, Sequence[str]]] = {
     "Latents": ("autoencoder", ("kind", "channels", "downsampling", "encoding")),
     "Text": ("text", ("template",)),
     "Training": ("recipe", ("steps", "batch_size", "learning_rate", "schedule", "ema_decay", "cfg_dropout")),
-    "Objective": ("objective", ("kind", "scaling", "features", "output_weight", "feature_weight")),
+    "Objective": ("objective", ("kind", "scaling", "features", "task_weight", "output_weight", "feature_weight",
+                                "steps", "teacher_steps", "adversarial_weight", "adversarial_loss")),
     "Teacher": ("teacher", ("kind", "weights", "guidance_scale", "precision")),
     "Sampling": ("sampling", ("solver", "steps", "times", "guidance_scale", "guidance_interval", "labels")),
     "Score": ("quality", ("extractor.kind", "extractor.resolution", "samples", "reference", "reference_samples")),
-}
+}  # fmt: skip
 """Line -> the protocol's section, and its settings in the order of reading. The section "Measured under" has all."""
 PLAIN = ("kind", "template", "solver", "extractor.kind")
 """Settings whose values say what they are."""
@@ -37,11 +38,26 @@ def content(frames: Frames) -> Content:
     rows = entries(frames)
     lines = [("Networks", [("", _networks(rows))], _printed(rows))]
     for title, (section, names) in LINES.items():
-        settings = flat(frames.study.protocol.get(section, {}))
-        pairs = [("" if name in PLAIN else _words(name), _text(settings[name])) for name in names if name in settings]
+        pairs = _pairs(frames.study.protocol.get(section, {}), names)
         if pairs:
             lines.append((title, pairs, _differing(rows, section)))
+        elif section == "teacher":
+            lines += _teachers(frames, title, names)
     return Content(context={"name": frames.study.protocol_name, "lines": lines})
+
+
+def _pairs(section: Mapping[str, Any], names: Sequence[str]) -> list[tuple[str, str]]:
+    settings = flat(section)
+    return [("" if name in PLAIN else _words(name), _text(settings[name])) for name in names if name in settings]
+
+
+def _teachers(frames: Frames, title: str, names: Sequence[str]) -> list[tuple[str, list[tuple[str, str]], list[str]]]:
+    """Of a study whose protocol, its first network's, has none: those of the others, each once with whom it teaches."""
+    taught: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for (name, _), record in frames.records.items():
+        if record is not None and (pairs := _pairs(record.protocol.get("teacher", {}), names)):
+            taught.setdefault(tuple(pairs), []).append(frames.study.titles[name])
+    return [(title, [*pairs, ("of", listed(list(dict.fromkeys(titles))))], []) for pairs, titles in taught.items()]
 
 
 def _networks(rows: Sequence[Entry]) -> str:

@@ -7,6 +7,8 @@ from harness.reporting.format import number, several
 from harness.reporting.frames import flat
 from harness.reporting.section import Content, Frames, Section
 
+MOST_ON_PAPER = 1_000
+"""Keys that are unfolded there: a browser breaks longer lists over pages in minutes."""
 TEMPLATE = """
 {% from "macros.html.j2" import setting_list %}
 {% if command %}
@@ -17,7 +19,7 @@ TEMPLATE = """
 <h3>{{ title }}</h3>
 {{ setting_list(rows) }}
 {% endfor %}
-<details><summary>Keys of the records</summary>
+<details{% if keys | length > most_on_paper %} data-long{% endif %}><summary>Keys of the records</summary>
 <dl class="settings">
 {% for name, seed, key, href in keys %}
 <div><dt>{{ name }}, seed {{ seed }}</dt>
@@ -37,9 +39,8 @@ def content(frames: Frames) -> Content:
         key, href = ("not measured", "") if record is None else (f"{record.key}{state}", frames.links.trial(record.key))
         keys.append((name, seed, key, href))
     origins = [(title, rows) for title, rows in (("Trials", trials), ("Controls", controls)) if rows]
-    return Content(
-        context={"command": frames.study.command, "origins": origins, "keys": keys, "index": frames.links.index}
-    )
+    context = {"command": frames.study.command, "origins": origins, "keys": keys, "index": frames.links.index}
+    return Content(context=context | {"most_on_paper": MOST_ON_PAPER})
 
 
 def provenance_rows(provenances: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, bool]]:

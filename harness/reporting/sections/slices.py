@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 
 from harness.records.quantities import is_learnt
 from harness.records.sweep_summary import CandidateSummary, KnobSummary, SweepSummary
-from harness.reporting.drawing import BLUE, GREY, ORANGE, headed, is_logarithmic, on_a_phone
+from harness.reporting.drawing import BLUE, GREY, ORANGE, headed, is_logarithmic, on_a_phone, see_through
 from harness.reporting.format import inside
 from harness.reporting.section import Content, Frames, Section
 from harness.reporting.sections.front import unit_text
@@ -137,7 +137,7 @@ def _panel(figure: go.Figure, knob: str, summary: KnobSummary, groups: tuple, va
         [*others, chosen] if knob in chosen.parameters else others, key=lambda e: _order(summary, e.parameters[knob])
     )
     looks = (
-        ("all", having, "markers", {"size": 5, "color": GREY, "opacity": 0.45}),
+        ("all", having, "markers", {"size": 5, "color": see_through(GREY, 0.45)}),
         ("differs in this alone", line if len(line) > 1 else [], "lines+markers", {"size": 7, "color": BLUE}),
         ("chosen", [chosen] if knob in chosen.parameters else [], "markers", {"size": 10, "color": ORANGE}),
     )

@@ -21,6 +21,7 @@ TEMPLATE = """
 <table class="matrix cards">
 <caption>{{ caption }} Not told: the interval of the difference holds 0, or the reason stands there.
 {%- if published %} Orange: what is published of the change, and whether its direction and its size agree here.
+{%- if short %} &hellip;: quality that holds at this length of training and judges nothing published.{% endif %}
 {%- endif %}</caption>
 <thead><tr><th scope="col">{{ noun }}</th>
 {% for column in columns %}
@@ -46,7 +47,8 @@ popovertarget="rung-{{ row.head.name }}">{{ row.head.title }}</button>
 {% if cell.published %}
 <span class="printed" title="{{ cell.published.hint }}">{{ cell.published.text }}
 {%- for mark in cell.marks %}
- <span class="agrees a-{{ mark.state }}" title="{{ mark.hint }}">{{ mark.name }} {{ mark.sign }}</span>
+ <span class="agrees a-{{ mark.state | replace(" ", "-") }}" title="{{ mark.hint }}">
+{{- mark.name }} {{ mark.sign }}</span>
 {%- endfor %}</span>
 {% endif %}</td>
 {% endfor %}
@@ -132,6 +134,7 @@ def content(frames: Frames) -> Content:
         "linked": "notes" in frames.definition.sections,
         "caption": caption(frames, columns),
         "published": any(claim.direction.state != "no claim" for claim in frames.claims),
+        "short": any(claim.direction.state == "at this length" for claim in frames.claims),
         "noun": frames.study.noun.capitalize(),
         "columns": columns,
         "names": names_of(frames.shown),
@@ -185,7 +188,8 @@ def _marks(claim: Claim | None) -> Iterable[Mark]:
     """Direction and size apart."""
     if claim is None:
         return
-    signs = {"supports": "\u2713", "met": "\u2713", "contradicts": "\u2717", "missed": "\u2717", "inconclusive": "?"}
+    signs = {"supports": "\u2713", "met": "\u2713", "contradicts": "\u2717", "missed": "\u2717"}
+    signs |= {"inconclusive": "?", "at this length": "\u2026"}
     for name, state, why in (
         ("direction", claim.direction.state, claim.direction.reason),
         ("size", claim.size.state, claim.size.reason),
@@ -224,10 +228,23 @@ def sentence(frames: Frames, outcomes: Mapping[tuple[str, str], Outcome]) -> str
     words = {word: [rung for rung in rungs if outcomes[rung, score.quantity].word == word]
              for word in ("better", "same", "worse", "not told")}  # fmt: skip
     if len(words["not told"]) == len(rungs):
-        seeds = "one seed a rung cannot tell" if len(frames.study.seeds) == 1 else "more seeds would tell more"
-        opening = f"No change is shown to move {score.title} ({seeds})"
+        opening = f"No change is shown to move {score.title} ({_why_untold(frames, outcomes, rungs, score)})"
         return f"{opening}; {_saving(frames, outcomes, rungs, costs, first=False)}."
     return _verdict(frames, outcomes, score, costs, words)
+
+
+def _why_untold(
+    frames: Frames, outcomes: Mapping[tuple[str, str], Outcome], rungs: Sequence[str], score: Column
+) -> str:
+    """Why no change is told at all: what would tell one depends on it."""
+    against = frames.study.against
+    if all({rung, against[rung]} & frames.checks.beaten.keys() for rung in rungs):
+        return "what needs no training beats each, or what it is compared to"
+    if all(rule.quantity != score.quantity for rule in frames.definition.claims):
+        return "this page tests none"
+    if all(outcomes[rung, score.quantity].difference is None for rung in rungs):
+        return "no two of them can be compared yet"
+    return "one seed a rung cannot tell" if len(frames.study.seeds) == 1 else "more seeds would tell more"
 
 
 def _alone(frames: Frames, columns: Sequence[Column]) -> str:

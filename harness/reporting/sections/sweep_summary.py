@@ -7,6 +7,7 @@ from statistics import fmean
 from harness.records.conclusions import Conclusions, RescoredObjective
 from harness.records.quantities import better_side
 from harness.records.sweep_summary import CandidateState, SweepSummary
+from harness.records.terminal import count_text
 from harness.reporting.format import duration, inside, listed, number, signed
 from harness.reporting.section import Content, Frames, Section
 from harness.reporting.sections.notes import RESULTS, Line
@@ -20,8 +21,13 @@ TEMPLATE = RESULTS + '{% if reload_s %}<div data-reload="{{ reload_s }}" hidden>
 def content(frames: Frames) -> Content | None:
     if (search := frames.study.search) is None:
         return None
-    lines = [*_warnings(search, frames), _counts(search), *_front(search, frames), *_finalists(search, frames)]
-    context = {"lines": lines, "facts": _facts(search, frames), "scale_note": frames.definition.scale_note}
+    lines = [*_warnings(search, frames), _counts(search), *_front(search, frames), *_luck(search, frames)]
+    context = {
+        "sentence": sentence(search, frames),
+        "lines": lines,
+        "facts": _facts(search, frames),
+        "scale_note": frames.definition.scale_note,
+    }
     return Content(context={**context, "reload_s": search.redrawn_every_s if search.driver_runs else None})
 
 
@@ -111,9 +117,9 @@ def _counts(search: SweepSummary) -> Line:
 def _front(search: SweepSummary, frames: Frames) -> Iterable[Line]:
     if not search.front:
         return
-    best = [_best(search, frames, at) for at in range(len(search.objectives))]
     many = f"{len(search.front)} candidates that no other beats in every objective" if len(search.front) > 1 else "one"
-    yield Line(lead="The front", text=f"{many}, by the search's own values; {'; '.join(best)}.")
+    best = f"; {_lowest(search, frames)}" if search.conclusions is not None else ""  # else the sentence has it
+    yield Line(lead="The front", text=f"{many}, by the search's own values{best}.")
     rungs = {each.name: each.rung for each in search.candidates if each.rung}
     if rungs:
         there = [rungs[name] for name in search.front if name in rungs]
@@ -121,6 +127,10 @@ def _front(search: SweepSummary, frames: Frames) -> Iterable[Line]:
         were = "1 rung was a candidate" if len(rungs) == 1 else f"{len(rungs)} rungs were candidates"
         text = f"{were}, {complete} trained to the last level; on the front: "
         yield Line(lead="The ladder", text=f"{text}{listed(there) or 'none'}.")
+
+
+def _lowest(search: SweepSummary, frames: Frames) -> str:
+    return "; ".join(_best(search, frames, at) for at in range(len(search.objectives)))
 
 
 def _best(search: SweepSummary, frames: Frames, at: int) -> str:
@@ -133,21 +143,46 @@ def _best(search: SweepSummary, frames: Frames, at: int) -> str:
     return f"{'highest' if direction == 'maximize' else 'lowest'} {inside(frames.title(name))} {value} ({best.name})"
 
 
-def _finalists(search: SweepSummary, frames: Frames) -> Iterable[Line]:
+def sentence(search: SweepSummary, frames: Frames) -> str:
+    """The page's answer: who is best by fresh seeds; without any, by one training each, which is partly luck."""
     conclusions = search.conclusions
-    if conclusions is None or not conclusions.varying or not conclusions.finalists:
-        return
+    if conclusions is not None and conclusions.varying and conclusions.finalists:
+        return _of_finalists(conclusions, frames)
+    so_far = "So far, by" if search.driver_runs else "By"
+    if search.front:
+        return f"{so_far} one training each, which is partly luck: {_lowest(search, frames)}."
+    if any(each.beaten for each in search.candidates):
+        return "No candidate is better than what needs no network."
+    stopped = sum(each.state == "stopped" for each in search.candidates)
+    before = f"; {count_text(stopped, 'candidate')} stopped before" if stopped else ""
+    return f"No candidate is trained to {search.levels[-1]:,} steps{' yet' if search.driver_runs else ''}{before}."
+
+
+def _of_finalists(conclusions: Conclusions, frames: Frames) -> str:
     objective = conclusions.varying[0]
     title, best = inside(frames.title(objective)), conclusions.finalists[0]
     scored = best.objectives[objective]
     if best.beaten:  # as all are, then: those that are come last
-        text = "no finalist is better than the floor."
-    elif len(conclusions.finalists) == 1:
-        text = f"{best.name}, the only finalist, has a {title} of {mean_of(scored)}."
+        return "By fresh seeds no finalist is better than what needs no network."
+    costs = [
+        f"its {inside(frames.title(name))} is {frames.text(name, best.objectives[name].mean)}"
+        for name in conclusions.directions
+        if name not in conclusions.varying
+    ]
+    if len(conclusions.finalists) == 1:
+        opening = f"By fresh seeds {best.name}, the only finalist, has a {title} of {mean_of(scored)}"
     else:
         ties = f"not distinguished from {listed(scored.ties)}" if scored.ties else "distinguished from every other"
-        text = f"{best.name} is best in {title}, {mean_of(scored)}; it is {ties}."
-    yield Line(lead="Re-scored with fresh seeds", text=text)
+        opening = f"By fresh seeds {best.name} is best in {title}, {mean_of(scored)}; it is {ties}"
+    return f"{'; '.join([opening, *costs])}."
+
+
+def _luck(search: SweepSummary, frames: Frames) -> Iterable[Line]:
+    conclusions = search.conclusions
+    if conclusions is None or not conclusions.varying:
+        return
+    objective = conclusions.varying[0]
+    title = inside(frames.title(objective))
     if (luck := luck_of(conclusions, objective)) is not None:
         text = f"on average the search's {title} of the finalists differs from the re-scored mean by {signed(luck)}."
         yield Line(lead="Luck of the search", text=text)

@@ -8,10 +8,10 @@ from harness.reporting.cells import (
     Text,
     change_text,
     heads,
-    interval,
     names_of,
     protocol_notes,
     published_text,
+    spread_text,
     value_text,
 )
 from harness.reporting.definition import Column
@@ -146,8 +146,7 @@ def _cell(frames: Frames, rung: Subject, column: Column) -> Cell:
 
 def _spreads(estimate: Estimate, column: Column) -> tuple[str, ...]:
     """The column's spread; beside a spread over seeds, apart from it, what the images of one score make of it."""
-    low, high = interval(estimate, column)
-    parts = [] if low is None or high is None else [f"{number(float(low))} to {number(float(high))}"]
+    parts = [text] if (text := spread_text(estimate, column)) else []
     if estimate.value is not None and estimate.note:
         parts.append(estimate.note)
     spreads = [", ".join(parts)] if parts else []

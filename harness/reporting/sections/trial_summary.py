@@ -5,13 +5,16 @@ from collections.abc import Sequence
 
 from harness.records.placed_cost import PlacedCost
 from harness.records.quantity import Predicted
+from harness.reporting.entries import score_column
 from harness.reporting.format import change, number
 from harness.reporting.networks import ShownNetwork
 from harness.reporting.section import Content, Frames, Section
+from harness.reporting.sections.numbers import difference_of
 from harness.reporting.sections.provenance import facts_of
 
 TEMPLATE = """
 {% from "macros.html.j2" import facts_list %}
+{% if sentence %}<p class="sentence">{{ sentence }}</p>{% endif %}
 {% if facts %}{{ facts_list(facts) }}{% endif %}
 {% for one in networks %}
 {% for line in one.said %}<p class="warning"><b>{{ one.title }}</b>: {{ line }}</p>{% endfor %}
@@ -45,7 +48,23 @@ def content(frames: Frames) -> Content | None:
         facts += [each for each in facts_of(frames) if not each[0].endswith("s")]  # without counts of one
     commands = dict.fromkeys(each for one in networks for each in one.commands)
     context = {"networks": networks, "facts": facts, "commands": list(commands), "answer": _answer(networks)}
-    return Content(context=context)
+    return Content(context={"sentence": sentence(frames), **context})
+
+
+def sentence(frames: Frames) -> str:
+    """What is known of the first score: of one trial its value, of two what the difference tells; empty where nobody
+    has one."""
+    column = score_column(frames)
+    names = [] if column is None else [(one.name, column.quantity) for one in frames.study.subjects]
+    known = [frames.estimates[name] for name in names if name in frames.estimates]
+    if column is None or len(known) < len(names) or any(each.value is None for each in known):
+        return ""
+    titles = list(frames.study.titles.values())
+    if len(known) > 1:
+        return f"{column.title} of {titles[1]} against {titles[0]}: {difference_of(frames, column.quantity)}."
+    (one,) = known
+    ends = f" ({number(one.low)} to {number(one.high)})" if one.low is not None and one.high is not None else ""
+    return f"{column.title} {number(one.value or 0.0, one.unit)}{ends}, of one training."
 
 
 def _answer(networks: Sequence[ShownNetwork]) -> list[str]:

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.reporting.cells import heads
+from harness.reporting.format import listed
 from harness.reporting.section import Content, Frames, Section
 
 TEMPLATE = """
-<p>{{ caption }} Seed {{ seed }}; enlarged {{ factor }} times, without smoothing.</p>
+<p>{{ caption }} Seed {{ seed }}; enlarged {{ factor }} times, without smoothing.{% if left_out %} Without {{ left_out
+}}: of {{ "it" if is_one_out else "them" }} there is no picture of that size.{% endif %}</p>
 <div class="zoom" style="--side: {{ side }}px; --factor: {{ factor }}">
 <fieldset class="choices"><legend>Picture</legend>
 {% for column in range(columns) %}
@@ -53,20 +55,21 @@ class Sheet:
 
 def content(frames: Frames) -> Content | None:
     seed, name = frames.study.seeds[0], frames.definition.samples
-    sheets, sizes = [], set[tuple[int, int]]()
+    sheets, left_out, size = [], [], None
     for subject, head in heads(frames).items():
         record = frames.records.get((subject, seed))
         image = frames.artifact(record.key, name) if record and name in record.artifacts.values() else None
-        if image is None:
+        size = size or (png_size(image) if image else None)
+        if image is None or png_size(image) != size:
+            left_out.append(head.title)
             continue
-        width, height = png_size(image)
-        sizes.add((width, height))
         uri = f"data:image/png;base64,{base64.b64encode(image).decode()}"
         score = _score(frames, subject)
-        sheets.append(Sheet(name=subject, number=head.number, title=head.title, uri=uri, width=width, score=score))
-    if not sheets or len(sizes) > 1:
+        sheets.append(Sheet(name=subject, number=head.number, title=head.title, uri=uri, width=size[0], score=score))
+    if size is None:
         return None
-    return Content(context={"pictures": sheets, "seed": seed, "rows": ROWS, **_windows(frames, *sizes.pop())})
+    context = {"pictures": sheets, "seed": seed, "rows": ROWS, "left_out": listed(left_out)}
+    return Content(context={**context, "is_one_out": len(left_out) == 1, **_windows(frames, *size)})
 
 
 def _windows(frames: Frames, width: int, height: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const narrow = window.matchMedia("(max-width: 700px)");
   const config = { responsive: true, displayModeBar: false };
+  const PHONE_LETTERS = 40, TITLE_PX = 18; // of an axis' title: on a line at 400 px; a line's height
   const PAPER_PX = 1030; // A4, landscape, within the margins that style.css gives it
   let printed = false;
   const theme = () => (dark.matches ? "dark" : "light");
@@ -23,8 +24,9 @@
     if (printed) layout.width = PAPER_PX;
     else if (narrow.matches && element.classList.contains("fits")) {
       data.forEach(shorten);
-      layout.margin = { ...layout.margin, l: 56, r: 6 };
+      layout.margin = { ...layout.margin, l: 56, r: 16 };
       rearrange(layout);
+      breakTitle(layout);
     }
     element.style.height = `${layout.height}px`;
     return Plotly.react(element, data, layout, config).then(() => {
@@ -45,7 +47,26 @@
     titles.forEach((title, at) => Object.assign(layout.annotations[at], title));
   }
 
+  // The title of a single panel's cost, on as many lines as a phone needs.
+  function breakTitle(layout) {
+    const title = layout.xaxis && layout.xaxis.title && layout.xaxis.title.text;
+    if (!title || layout.xaxis2) return;
+    const lines = [""];
+    const whole = title.replace(/\u2190.*/, (end) => end.replaceAll(" ", "\u00a0"));
+    for (const word of whole.split(/(<br>)| +/).filter(Boolean)) {
+      const last = lines.length - 1;
+      if (word === "<br>") lines.push("");
+      else if (lines[last] && lines[last].length + word.length >= PHONE_LETTERS) lines.push(word);
+      else lines[last] += `${lines[last] && " "}${word}`;
+    }
+    layout.xaxis = { ...layout.xaxis, title: { ...layout.xaxis.title, text: lines.join("<br>") } };
+    const more = TITLE_PX * (lines.length - 1);
+    layout.margin.b += more;
+    layout.height += more;
+  }
+
   function shorten(trace) {
+    if (trace.mode === "lines+text") trace.mode = "lines"; // a level, which the legend names
     if (trace.meta && trace.meta.short) trace.text = trace.text.map((text, at) => text && trace.meta.short[at]);
   }
 
@@ -59,8 +80,10 @@
   }
 
   function open(id) {
-    const popover = typeof id === "string" && id ? document.getElementById(id) : null;
-    if (popover && popover.showPopover) popover.showPopover();
+    if (typeof id !== "string" || !id) return;
+    const popover = document.getElementById(id);
+    if (popover && popover.hasAttribute("popover")) popover.showPopover();
+    else document.dispatchEvent(new CustomEvent("candidate", { detail: id }));
   }
 
   // A card shows the grid that the page has among its samples.
@@ -68,7 +91,8 @@
     place.closest("[popover]").addEventListener("beforetoggle", () => {
       const grids = [...document.querySelectorAll("[data-subject] img")];
       const grid = grids.find((each) => each.closest("[data-subject]").dataset.subject === place.dataset.grid);
-      if (!grid || place.firstChild) return;
+      place.replaceChildren();
+      if (!grid) return;
       const image = place.appendChild(document.createElement("img"));
       image.src = grid.src;
       image.alt = `samples of ${place.dataset.title}`;
@@ -146,10 +170,10 @@
   drawAll(theme()).catch(complain);
   dark.addEventListener("change", () => drawAll(theme()));
   narrow.addEventListener("change", () => drawAll(theme()));
-  // On paper: light, as wide as the sheet, and with all that is folded, which nobody can unfold there.
+  // On paper: light, as wide as the sheet, and with all that is folded, which nobody can unfold there, but the longest.
   window.addEventListener("beforeprint", () => {
     printed = true;
-    document.querySelectorAll("details:not([open])").forEach((each) => { each.open = true; each.dataset.folded = "yes"; });
+    document.querySelectorAll("details:not([open]):not([data-long])").forEach((each) => { each.open = true; each.dataset.folded = "yes"; });
     drawAll("light");
   });
   window.addEventListener("afterprint", () => {
@@ -228,8 +252,9 @@
       if (text(rows[row][1]) === "beaten") made.className = "beaten";
       const head = document.createElement("th");
       head.scope = "row";
-      head.append(element(pages[row] ? "a" : "span", made.dataset.row, "title"));
+      head.append(element(pages[row] ? "a" : "button", made.dataset.row, "title"));
       if (pages[row]) head.firstChild.href = pages[row];
+      else head.firstChild.addEventListener("click", () => openCard(row));
       if (rungs[row]) head.append(element("span", `${rungs[row]} of the ladder`, "name"));
       if (onFront.has(row)) head.append(" ", element("span", "front", "mark front"));
       made.append(head);
@@ -239,6 +264,28 @@
         made.append(place);
       });
       return made;
+    }
+
+    // What a click on the picture opens: the candidate's grid, its page, and its line of the table.
+    const card = document.getElementById("candidate-card");
+    document.addEventListener("candidate", (event) => {
+      const row = rows.findIndex((cells) => text(cells[0]) === event.detail);
+      if (row >= 0) openCard(row);
+    });
+
+    function openCard(row) {
+      const [name, link] = [text(rows[row][0]), element("a", "its page")];
+      if (pages[row]) link.href = pages[row];
+      card.querySelector("h3").textContent = name + (rungs[row] ? `, ${rungs[row]} of the ladder` : "");
+      card.querySelector(".links").replaceChildren(...(pages[row] ? [link] : []));
+      Object.assign(card.querySelector("[data-grid]").dataset, { grid: name, title: name });
+      card.querySelector("dl").replaceChildren(...columns.slice(1).map((column, at) => {
+        const [line, value] = [document.createElement("div"), document.createElement("dd")];
+        value.append(...drawn(rows[row][at + 1], column.kind));
+        line.append(element("dt", column.title), value);
+        return line;
+      }));
+      card.showPopover();
     }
 
     function draw() {

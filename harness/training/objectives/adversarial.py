@@ -14,8 +14,8 @@ A discriminator and its generator are no match for each other where, over `windo
                 or the opposite
 
 Half of each is no loss: so it is where nothing can be told apart any more. Steps in which a discriminator does not
-learn yet are none of the window's. What is told of it is a function of the curve, so that a training that is killed and
-continued tells the same.
+learn yet are none of the window's; a training shorter than that is one window, if it has LEAST steps. What is told of
+it is a function of the curve, so that a training that is killed and continued tells the same.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +39,8 @@ ACCURACIES = ("real_accuracy", "generated_accuracy")
 POINTS = tuple(f"{DISCRIMINATOR}_loss.{name}" for name in ACCURACIES)
 """Of the curve."""
 NEARLY_ALL = 0.99
+LEAST = 20
+"""Steps: heads that have only begun say the same of all."""
 
 
 def over_heads(of: OfLogits, logits: Logits) -> Tensor:
@@ -81,20 +83,21 @@ OF_PATCHES = Advice(
 
 
 def no_match(
-    curve: Sequence[CurvePoint], window: int, advice: Advice = OF_HEADS, *, learns_from: int = 0
+    curve: Sequence[CurvePoint], window: int, advice: Advice = OF_HEADS, *, steps: int, learns_from: int = 0
 ) -> str | None:
-    """A sentence, at the point of the curve at which it begins; None everywhere else. `learns_from`: the step behind
-    which the discriminator learns."""
+    """A sentence, at the point of the curve at which it begins; None everywhere else. `steps`: of the training;
+    `learns_from`: the step behind which the discriminator learns."""
+    window = min(window, max(LEAST, steps - learns_from))
     curve = [point for point in curve if point.step > learns_from]
-    steps = sorted({point.step for point in curve if point.name == POINTS[0]})
-    if not steps:
+    points_at = sorted({point.step for point in curve if point.name == POINTS[0]})
+    if not points_at:
         return None
     before, now = (
-        _at(curve, step, window, advice) if step >= learns_from + window else None for step in ([0, *steps])[-2:]
+        _at(curve, step, window, advice) if step >= learns_from + window else None for step in ([0, *points_at])[-2:]
     )
     if now is None or before == now:
         return None
-    return f"step {steps[-1]}: over the last {window} steps {now}"
+    return f"step {points_at[-1]}: over the last {window} steps {now}"
 
 
 def _at(curve: Sequence[CurvePoint], step: int, window: int, advice: Advice) -> str | None:

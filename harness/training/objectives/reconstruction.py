@@ -198,7 +198,20 @@ class Reconstruction:
         if self.discriminator is None:
             return None
         start = self.config.adversarial_start
-        return no_match(curve, self.config.discriminator.window, OF_PATCHES, learns_from=start)
+        if start >= self.recipe.steps:
+            return self._unheard(curve)
+        return no_match(curve, self.config.discriminator.window, OF_PATCHES, steps=self.recipe.steps, learns_from=start)
+
+    def _unheard(self, curve: Sequence[CurvePoint]) -> str | None:
+        """Once, with the curve's first step. No refusal: a search's first budget may end before the start that its last
+        one reaches."""
+        if sum(point.name == "learning_rate" for point in curve) != 1:
+            return None
+        return (
+            f"objective.adversarial_start={self.config.adversarial_start} is not below the training's "
+            f"{self.recipe.steps} steps, so that the discriminator neither learns nor is heard; lower it, or give "
+            "objective.adversarial_weight=0"
+        )
 
     # validation
 

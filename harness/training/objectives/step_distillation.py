@@ -7,7 +7,13 @@ of a batch has one of them, k, and
 
     L = adversarial_weight L_adv + distillation_weight S(L_task, L_out)
 
-with S of `harness.training.objectives.distillation`, at the time t_k.
+with S of `harness.training.objectives.distillation`, at the time t_k, or with scaling=fixed
+
+    L = adversarial_weight L_adv + distillation_weight (task_weight L_task + L_out)
+
+S leaves a step at t = 1/2 to the data alone, since a_t is 1 there: the third of four even steps, and the second of two.
+The data's velocity is a mean, and does not lead in one such step where the teacher's steps lead. scaling=fixed with
+task_weight=0 has the student learn the teacher's steps, all of them.
 
 **L_adv.** From pure noise the student's own steps before the k-th lead to x at t_k, under the sample's prompt, without
 guidance and without gradients (backward simulation, Yin et al. 2024, arXiv 2405.14867; `backward_simulation=false` has
@@ -41,7 +47,8 @@ N steps are in it as they are used, and it is the same number whatever a trainin
 What the print leaves open, and is decided here: real and generated samples share t' and e', so that what tells them
 apart is no noise; one step of the heads follows each step of the student (FastGen's LADD has five); S takes each
 sample's losses at its step's time, so that the first step, at pure noise, has the teacher alone; the penalty compares
-noised data with the same perturbed, at one time.
+noised data with the same perturbed, at one time; the generator's loss is the one that does not saturate, in place of
+log(1 - D); of the teacher S takes the output alone, and no features.
 """
 
 from collections.abc import Mapping, Sequence
@@ -166,9 +173,12 @@ class StepDistillation(Taught):
             parts["task"] = squared_error(predicted, velocity(batch.x0, batch.noise))
             u = self._taught(noised, batch)
             parts["output"] = squared_error(predicted, u)
-            least = self.rounding * relative_error(parts["task"], u) * mean_square(u)
-            of_teacher = scaled(parts["task"], parts["output"], batch.time, least)
-            total = total + self.config.distillation_weight * of_teacher
+            if self.config.scaling == "timestep_aware":
+                least = self.rounding * relative_error(parts["task"], u) * mean_square(u)
+                taught = scaled(parts["task"], parts["output"], batch.time, least)
+            else:
+                taught = self.config.task_weight * parts["task"] + parts["output"]
+            total = total + self.config.distillation_weight * taught
         return Losses(total=total.mean(), parts={name: each.mean() for name, each in parts.items()})
 
     def _both(self, network: nn.Module, batch: SteppedImages, noised: Tensor) -> tuple[Tensor, Tensor]:
@@ -245,13 +255,13 @@ class StepDistillation(Taught):
         assert self.discriminator is not None
         x = interpolate(x0, batch.renoise, batch.renoised_at) + nudged_by * batch.nudge
         inputs = (batch.renoised_at, batch.labels, batch.drop, self.tapped)
-        features = self.teacher(x, *inputs, differentiable=differentiable).features
+        features = self.teacher(x, *inputs, guided=False, differentiable=differentiable).features
         return [
             each.to(x0.dtype) for each in self.discriminator([features[place].to(x0.dtype) for place in self.tapped])
         ]
 
     def remark(self, curve: Sequence[CurvePoint], /) -> str | None:
-        return no_match(curve, self.config.discriminator.window)
+        return no_match(curve, self.config.discriminator.window, steps=self.recipe.steps)
 
     # validation
 

@@ -176,7 +176,7 @@ class DiffusersDescription(ABC):
 
     @property
     def macs(self) -> int:
-        return self._cost[1] * (1 if self.config.guidance_scale == 1 else 2)
+        return self._cost[1]
 
     @functools.cached_property
     def _cost(self) -> tuple[int, int]:

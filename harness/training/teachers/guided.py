@@ -45,6 +45,7 @@ class GuidedTeacher:
         drop: Tensor,
         tapped: Sequence[str] = (),
         *,
+        guided: bool = True,
         differentiable: bool = False,
     ) -> TeacherOutput:
         kept = {place: self._tap_at(place) for place in tapped}
@@ -53,7 +54,8 @@ class GuidedTeacher:
             self._computing(x_t.device),
             all_open(kept.values()),
         ):
-            velocity = self._guided(x_t, time, labels, drop).to(x_t.dtype)
+            ask = self._guided if guided and self.guidance_scale != 1 else self.velocity
+            velocity = ask(x_t, time, labels, drop).to(x_t.dtype)
         features = {place: tap.take(x_t)[: len(x_t)] for place, tap in kept.items()}
         self._whole_for_gradients_of(features.values())
         return TeacherOutput(velocity, features)
@@ -68,8 +70,6 @@ class GuidedTeacher:
 
     def _guided(self, x_t: Tensor, time: Tensor, labels: Tensor, drop: Tensor) -> Tensor:
         """v_empty + scale (v_prompt - v_empty), both in one batch, the prompt's first."""
-        if self.guidance_scale == 1:
-            return self.velocity(x_t, time, labels, drop)
         dropped = torch.cat([drop, torch.ones_like(drop)])
         both = self.velocity(x_t.repeat(2, 1, 1, 1), time.repeat(2), labels.repeat(2), dropped)
         prompted, empty = both.to(x_t.dtype).chunk(2)

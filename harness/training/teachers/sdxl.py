@@ -5,8 +5,8 @@ velocity follows sample by sample (`harness.diffusion.prediction`). Beyond its l
 as at it, of x_t at the size that it knows there: at t = 1 what its pipeline asks first, and its velocity points at what
 it then makes. Its prompts are read by two CLIPs, whose penultimate states stand side by side; the second one's
 projected vector comes in beside the time, with six numbers: the picture's size before it was resized, how much was cut
-off at the top and at the left, and the size that is to be made. No prompt is zeros, where its pipeline says so, and
-else the empty text.
+off at the top and at the left, and the size that is to be made. No prompt is zeros, unless its pipeline says that it
+is the empty text.
 """
 
 import functools

@@ -73,7 +73,7 @@ class TrainedDescription:
 
     @property
     def macs(self) -> int:
-        return _counted(self.architecture, self.latent)[1] * (1 if self.config.guidance_scale == 1 else 2)
+        return _counted(self.architecture, self.latent)[1]
 
     def precision(self, planned: str) -> str:
         return planned if self.config.precision == "recipe" else self.config.precision

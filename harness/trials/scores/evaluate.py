@@ -27,7 +27,7 @@ from harness.trials.scores.source import Source
 from harness.trials.scores.workers import scores
 from harness.trials.settings import Settings
 from harness.trials.spec import cache_folder
-from harness.trials.trained import OTHERS, names_network, trained_network
+from harness.trials.trained import OTHERS, TrainedNetwork, names_network, trained_network
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,12 +37,19 @@ class Evaluated:
 
 
 def evaluate(
-    name: str, settings: Settings, *, to: Path | None = None, build: Build | None = None, workers: int | None = None
+    name: str,
+    settings: Settings,
+    *,
+    network: TrainedNetwork | None = None,
+    to: Path | None = None,
+    build: Build | None = None,
+    workers: int | None = None,
 ) -> Evaluated:
     """Score what `name` is (see above) against the data set or `quality.reference_path`.
 
-    `to`: where to write the images' statistics, a file that can itself be a reference. `build`: who made a file of
-    statistics that does not say so. `workers`: as `scores`. UserError for what cannot be read or must not be compared.
+    `network`: the one that it names, where that is known. `to`: where to write the images' statistics, a file that can
+    itself be a reference. `build`: who made a file of statistics that does not say so. `workers`: as `scores`.
+    UserError for what cannot be read or must not be compared.
     """
     path, is_network = Path(name), names_network(name)
     is_statistics = not is_network and path.is_file() and (path.suffix == ".pt" or "mu" in npz_names(path))
@@ -51,7 +58,7 @@ def evaluate(
     if is_statistics:
         check_jobs(path, settings, workers)
         return _statistics(path, settings, to, build)
-    what = trained_network(name, settings.out, OTHERS) if is_network else path
+    what = network or trained_network(name, settings.out, OTHERS) if is_network else path
     request, written = ScoreRequest(what=what, settings=settings, grid=(settings.sampling,)), list[Path]()
     (scored,) = scores(request, workers, None if to is None else _writer(to, settings, written))
     title, quantities = scored.source.title, scored.quantities

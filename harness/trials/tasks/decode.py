@@ -188,7 +188,8 @@ class Decode(Reconstructing):
             with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
                 values.append(tiled_psnr(decode_in_tiles(network, tiled.tiles, latents), network(latents)))
         count, side = len(values), tiled.side
-        label = f"{side} px in tiles against the whole, a mean over {count} held-out pictures, enlarged"
+        of = "held-out pictures" if self.coco is None else f"pictures of COCO {self._scored_on.split}"
+        label = f"{side} px in tiles against the whole, a mean over {count} {of}, enlarged"
         return Measured(
             value=sum(values) / count,
             unit="dB",
@@ -213,8 +214,12 @@ class Decode(Reconstructing):
     def control(self, name: str, _base: ArchitectureConfig) -> Mapping[str, Quantity]:
         return self.scored(self._simple(name, resolve_device(self.settings.recipe.device)))
 
+    def own_decoder(self, device: torch.device) -> Make:
+        """The autoencoder's."""
+        return load_matching(self.settings.autoencoder, device, self.pairs.made_by).pictures
+
     def _simple(self, name: str, device: torch.device) -> Make:
         if name == "own_decoder":
-            return load_matching(self.settings.autoencoder, device, self.pairs.made_by).pictures
+            return self.own_decoder(device)
         training = self.training_pairs(device)
         return LinearDecoder(training) if name == "linear" else NearestPicture(training)

@@ -28,7 +28,7 @@ from harness.diffusion.labels import sample_labels
 from harness.diffusion.sampling import Decode, sample_batches
 from harness.launch.attempt import shared_folder
 from harness.launch.events import report_progress
-from harness.measure.quality import Scorer, quality, samples_for, say_if_fewer
+from harness.measure.quality import Scorer, quality, samples_for, say_if_fewer, told_by
 from harness.measure.quality_controls import Part, control_parts, images_at_once
 from harness.measure.quality_features import extract
 from harness.measure.quality_reference import WHOLE, Reference, load_reference
@@ -325,7 +325,7 @@ class Denoise:
         try:
             places, pixels = second_drawings(config, [self.images.class_names[number] for number in classes])
         except UserError as error:
-            return {name: Unavailable(reason=str(error)) for name in self.settings.quality.metrics}
+            return {name: Unavailable(reason=str(error)) for name in told_by(self.settings.quality.metrics)}
         labels = torch.tensor([classes[place] for place in places], dtype=torch.int64)
         return quality(torch.from_numpy(pixels), labels, self.reference)
 
