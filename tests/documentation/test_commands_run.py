@@ -35,6 +35,8 @@ CUT = {
     "sample": {"sampling.steps": 2},
 }
 """Verb -> the settings that make it short, in place of those that the page gives."""
+LONG = ("chain",)
+"""Verbs without a short form: half an hour."""
 HAS_EMOJI = find_spec("emoji") is not None and any(path.is_file() for path in FONTS)
 TRIALS = {"unselected": 24}  # `harness proxies` asks for so many
 ASKS = ("compare", "export", "knobs", "latency", "measure", "settings")
@@ -88,6 +90,13 @@ def cut_short(words: list[str], home: Path, work: Path, data: str) -> list[str]:
         words = ["tiny.yaml" if word == "laptop/thin_sdxl" else word for word in words]
     kept = [word for word in words if word.partition("=")[0] not in cut]
     return kept + [f"{key}={value}" for key, value in cut.items()]
+
+
+def test_what_takes_long_is_a_dry_run_or_marked():
+    listed = [command for page in PAGES for command in commands(page) if command.program == "harness"]
+    long = [command for command in listed if command.text.split()[1] in LONG and "--dry-run" not in command.text]
+    assert long
+    assert not [f"{each.page}:{each.line}: {each.text}" for each in long if not each.not_run]
 
 
 @pytest.mark.xdist_group("documentation")  # one process, so that there is one store
