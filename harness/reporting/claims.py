@@ -81,7 +81,7 @@ def claim_sheet(
     return sheet
 
 
-def judge_direction(way: Direction | None, finding: Finding, margin: float) -> Verdict:
+def judge_direction(way: Direction | None, finding: Finding, margin: float | None) -> Verdict:
     if way is None:
         return Verdict("no claim", "nothing is published")
     if finding.unknown:
@@ -96,7 +96,9 @@ def judge_direction(way: Direction | None, finding: Finding, margin: float) -> V
         return Verdict("at this length", f"{finding.shown}, {agrees}, while {finding.still_falls}")
     if supported or contradicted:
         return Verdict("supports" if supported else "contradicts", finding.shown)
-    claim = f"within ±{margin:.0%}" if way == "same" else way
+    claim: str = way
+    if way == "same":
+        claim = "about the same, for which no margin was fixed" if margin is None else f"within ±{margin:.0%}"
     return Verdict("inconclusive", f"{finding.shown} leaves open whether it is {claim}")
 
 

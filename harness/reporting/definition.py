@@ -14,7 +14,7 @@ from typing import Any, Literal
 from harness.records.errors import UserError, unknown_name
 from harness.records.judging import GENERATED_PICTURES, Judging
 from harness.records.plain import from_plain
-from harness.records.quantities import TWIN, Spread, known_quantity
+from harness.records.quantities import TWIN, Spread, is_relative, known_quantity
 from harness.records.record import KEY
 from harness.records.yaml_text import read_yaml
 from harness.reporting.subjects import PageKind, Study
@@ -60,14 +60,27 @@ class ClaimRule:
     quantity: str  # what is tested here: `kid`
     title: str
     rule: Literal["seeds", "count", "instrument"]
-    same_within: float  # relative, fixed before the run: a change proved to be within it counts as "about the same"
+    same_within: float | None = None
+    """Relative, fixed before the run: a change proved to be within it counts as "about the same". Every count and
+    latency has one; a score that is a logarithm (PSNR) has no relative change, and none."""
     published: str | None = None  # the published column that it is held against: `fid`
     beside: str | None = None  # another quantity of this run, shown with its change but never judged
 
     def __post_init__(self) -> None:
+        known_quantity(self.quantity)  # UserError for a name that there is not
+        if self.same_within is None:
+            if self.rule != "seeds":
+                raise UserError(f"the claim on '{self.quantity}' lacks same_within, a relative change; 0.05 is 5%")
+            return
+        if not is_relative(self.quantity):
+            raise UserError(f"'{self.quantity}' has no relative change; leave its same_within out")
         if not 0 < self.same_within < 1:
             raise UserError(f"same_within is a relative change between 0 and 1, not {self.same_within}; 0.05 is 5%")
-        known_quantity(self.quantity)  # UserError for a name that there is not
+
+    @property
+    def margin(self) -> float:
+        """0 where none is fixed, so that nothing is proved to be the same."""
+        return self.same_within or 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -212,7 +225,8 @@ def page_of(kind: PageKind, judging: Judging) -> dict[str, Any]:
     scores = [{"quantity": name, "optional": True, "summary": name == judging.first} for name in judging.scores]
     page["columns"] = scores + costs
     if kind in ("ablation", "comparison"):
-        page["claims"] = [{"quantity": judging.first, "title": "Quality", "rule": "seeds", "same_within": 0.1}]
+        margin = {"same_within": 0.1} if is_relative(judging.first) else {}
+        page["claims"] = [{"quantity": judging.first, "title": "Quality", "rule": "seeds", **margin}]
     if kind == "ablation":
         page["control_quantities"] = list(judging.scores) if judging.controls else []
         page["must_beat"] = list(judging.must_beat)

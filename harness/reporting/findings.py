@@ -120,7 +120,7 @@ def findings(
         for rung in compared
         if rule.rule == "seeds" and (rung.name, rule.quantity) not in unknown
     }
-    margins = {rule.quantity: rule.same_within for rule in definition.claims}
+    margins = {rule.quantity: rule.margin for rule in definition.claims}
     tests = Corrected(noises=noises, adjusted=corrected(_tests_of(study, noises, questions, margins)))
     result = {}
     for rule in definition.claims:
@@ -140,7 +140,8 @@ def findings(
 
 def questions_of(published: Published, rung: Subject, rule: ClaimRule) -> tuple[Question, ...]:
     """Which tests a rung's score gets: by what is published of it, never by the scores."""
-    return ("within", "beyond") if claimed(published, rung, rule) == "same" else ("differs",)
+    same = claimed(published, rung, rule) == "same" and rule.same_within is not None
+    return ("within", "beyond") if same else ("differs",)
 
 
 def claimed(published: Published, rung: Subject, rule: ClaimRule) -> Direction | None:
@@ -217,11 +218,11 @@ def _finding(
     if ours.change is None:
         return Finding(unknown="the rung it is compared to is not above zero, so that a relative change means nothing")
     if rule.rule == "count":
-        return _by_interval(ours.change, ours.change, rule.same_within, change(ours.change), exact=True)
+        return _by_interval(ours.change, ours.change, rule.margin, change(ours.change), exact=True)
     (low, high), (their_low, their_high) = ours.ends, theirs.ends
     low, high = low / their_high - 1, high / their_low - 1
     shown = f"{change(ours.change)} ({change(low)} to {change(high)})"
-    return _by_interval(low, high, rule.same_within, shown, exact=False)
+    return _by_interval(low, high, rule.margin, shown, exact=False)
 
 
 def _by_seeds(key: Key, against: str, tests: Corrected, readings: Sequence[Reading]) -> Finding:

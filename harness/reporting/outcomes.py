@@ -74,7 +74,7 @@ def _outcome(frames: Frames, rung: Subject, column: Column) -> Outcome:
         return replace(blank, why=apart or f"another protocol: {ours.other_protocol or theirs.other_protocol}")
     if column.spread == "seeds":
         return _of_score(blank, ours, theirs, frames)
-    margin = 0.0 if claim is None else claim.rule.same_within
+    margin = 0.0 if claim is None else claim.rule.margin
     return _of_count(blank, ours, theirs, margin) if ours.kind == "counted" else _of_time(blank, ours, theirs, margin)
 
 

@@ -30,7 +30,7 @@ from harness.measure.statistics import LEVEL, Noise, Scores, noise_of, standard_
 from harness.measure.statistics_joint import Difference, Single, Test, corrected
 from harness.records.better import front_of
 from harness.records.conclusions import Conclusions, Finalist, RescoredObjective
-from harness.records.quantities import is_learnt
+from harness.records.quantities import is_learnt, is_relative
 from harness.records.quantity import value_of
 from harness.records.record import TrialRecord
 from harness.search.candidates import Candidate, FreshScore, candidate_name, columns, rescored_in
@@ -227,7 +227,8 @@ class Compared:
         tests: dict[tuple[str, Pair], Test] = {}
         for pair, of in with_noise:
             tests["different", pair] = Difference(noise=of, one=pair[1], other=pair[2], pair=pair)
-            tests["equivalent", pair] = Single(p=_equivalent(of, *pair[1:]), pair=pair)
+            if is_relative(pair[0]):  # a part of a logarithm's value, such as PSNR's, says nothing
+                tests["equivalent", pair] = Single(p=_equivalent(of, *pair[1:]), pair=pair)
         p = corrected(tests)
         of_question = {
             question: {pair: p.get((question, pair), 1.0) for pair in pairs} for question in ("different", "equivalent")

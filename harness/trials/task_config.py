@@ -229,6 +229,7 @@ class DecodeConfig(ReconstructingConfig):
             "Peak signal to noise of a large picture that is decoded in tiles, to the same decoded whole. More is "
             "better.",
             more_is_better=True,
+            is_relative=False,
         )
     }
     takes: ClassVar[type[ArchitectureConfig]] = DecoderConfig

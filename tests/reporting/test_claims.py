@@ -25,6 +25,7 @@ from harness.reporting.frames import estimates, read_trials
 from harness.reporting.published import PublishedCell
 from harness.reporting.report import checked_definition, frames_of
 from harness.reporting.subjects import study_of
+from harness.trials.task_config import RECONSTRUCTION  # makes its quantities known
 
 REPORTS = Path(__file__).parents[2] / "reports"
 COUNT = ClaimRule(published="params", quantity="twin.params", title="Parameters", rule="count", same_within=0.01)
@@ -325,6 +326,21 @@ def test_a_definition_that_judges_a_small_networks_counts_is_refused(synthetic: 
     with pytest.raises(UserError, match="'latency_cpu' is no evidence"):
         sheet(synthetic, claims=latency)
     assert sheet(synthetic, claims=rules, scale="full")["sepconv", "params"].finding.lower
+
+
+def test_a_margin_is_of_what_has_relative_changes(synthetic: Any) -> None:
+    """Two per cent of 30 dB would be 0.6 dB: nothing that PSNR means."""
+    psnr = {"quantity": "psnr", "title": "PSNR", "rule": "seeds"}
+    assert "psnr" in RECONSTRUCTION
+    with pytest.raises(UserError, match="'psnr' has no relative change; leave its same_within out"):
+        ClaimRule(**psnr, same_within=0.02)
+    assert ClaimRule(**psnr).margin == 0
+    with pytest.raises(UserError, match="the claim on 'params' lacks same_within"):
+        ClaimRule(quantity="params", title="Parameters", rule="count")
+    open_ended = [{"published": "fid", "quantity": "kid", "title": "Quality", "rule": "seeds"}]
+    verdict = sheet(synthetic, claims=open_ended)["mqa", "kid"].direction
+    assert verdict.state == "inconclusive"
+    assert verdict.reason.endswith("leaves open whether it is about the same, for which no margin was fixed")
 
 
 def test_without_a_twin_no_count_is_told(synthetic: Any) -> None:

@@ -188,6 +188,15 @@ def test_p_values_are_corrected_for_both_statements_on_all_pairs_of_all_objectiv
     assert min(p.values()) == pytest.approx(12 * least), "twelve pairs, and two statements on each of which one is true"
 
 
+def test_scores_that_are_logarithms_are_never_called_equivalent():
+    """A tenth of 25 dB is no small difference."""
+    by_name = {name: dict.fromkeys(range(5), 25 + at / 10) | {0: 25.01 + at / 10} for at, name in enumerate("ab")}
+    compared = Compared.of({"psnr": by_name, "kid": by_name})
+    assert compared.equivalent["psnr", "a", "b"] == 1
+    assert compared.equivalent["kid", "a", "b"] < 0.001
+    assert compared.different["psnr", "a", "b"] < 0.05
+
+
 def wrong_tables(count, seeds=5):
     """The share of tables with any false statement: two pairs of equals, which are 10% apart, and noise of 3%. Told
     apart, equals are false; equivalent, those at the margin's edge."""

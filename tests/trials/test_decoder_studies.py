@@ -2,6 +2,7 @@
 
 import re
 
+import optuna
 import pytest
 import torch
 import yaml
@@ -16,6 +17,7 @@ from harness.models.build import build, example_inputs
 from harness.models.weights import Training, write_weights
 from harness.records.plain import from_plain
 from harness.records.quantity import Unavailable
+from harness.records.store import Store
 from harness.search.definition import sweep_study
 from harness.trials.ablation_study import ablation_study
 from harness.trials.studies import find_study
@@ -108,3 +110,54 @@ def test_a_dry_run_of_the_sweep_of_decoders(place, capsys):
     assert own.data.size > own.objective.patch == 256, "so that patches lie at random places"
     assert dict(study.objectives) == {"psnr": "maximize", "twin.latency_predicted": "minimize"}
     assert study.twin.base == "decoder/tiny"
+
+
+SPACE = """
+base: decoder/tiny
+knobs:
+  attention: {path: middle.attention, choices: [true, false]}
+  width_3: {path: stages.3.channels, choices: [32, 64]}
+  upsample: {path: upsample.kind, choices: [nearest, pixel_shuffle]}
+"""
+
+
+def goals(record):
+    """PSNR, and the latency's negative, so that more of both is better."""
+    return record.quantities["psnr"].value, -record.quantities["twin.latency_predicted"].value
+
+
+def dominates(one, other):
+    return one != other and all(a >= b for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.slow
+def test_the_sweep_of_decoders_trains_its_candidates_and_finalists(place, workplace, monkeypatch):
+    """With its own settings but for length and judges, in a smaller space; the higher PSNR goes on."""
+    monkeypatch.setattr("harness.search.driver.floor_of", lambda *_: float("-inf"))  # nothing reaches it in four steps
+    (workplace / "search_spaces/few.yaml").write_text(SPACE)
+    whole = find_study("sweeps", "decoder").read_text()
+    (workplace / "sweeps/few.yaml").write_text(whole.replace("space: decoder", "space: few"))
+    short = ["trials=3", "budgets=[2,4]", "finalists.most=1", "finalists.seeds=2", "recipe.batch_size=4"]
+    judges = ["task.perceptual=null", "task.pictures=12", "task.extractor.resolution=32"]
+    losses = [
+        "objective.perceptual_weight=0",
+        "objective.patch=null",
+        "objective.discriminator.layers=1",
+        "objective.adversarial_start=1",
+        "recipe.log_every=1",
+    ]
+    data = [*pictures(place)[1:], *made_by(place), f"out={place}/sweep"]
+    assert main(["sweep", "few", *data, *short, *judges, *losses]) == 0
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{place}/sweep/few/study.db")
+    assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
+    records = list(Store(place / "sweep/store").trials())
+    at = {steps: [each for each in records if each.protocol["recipe"]["steps"] == steps] for steps in (2, 4)}
+    assert len(at[2]) == 3
+    (longer,) = [each for each in at[4] if each.fidelity != "final"]
+    shorter = {each.architecture_fingerprint: goals(each) for each in at[2]}
+    assert not any(dominates(one, shorter[longer.architecture_fingerprint]) for one in shorter.values())
+    finalists = [each for each in at[4] if each.fidelity == "final"]
+    assert [each.architecture_fingerprint for each in finalists] == [longer.architecture_fingerprint] * 2
+    assert len({each.seed for each in (longer, *finalists)}) == 3
+    for record in records:
+        assert any("adaptive_weight" in point.name for point in record.curve)

@@ -121,8 +121,19 @@ def test_it_learns(place, spec_of):
     few, many = (run_trial(each, place / f"attempt-{number}") for number, each in enumerate(specs))
     assert many.quantities["psnr"].value > few.quantities["psnr"].value + 3
     task = prepare(specs[0].settings).task
-    for name in ("own_decoder", "linear", "nearest"):
-        assert isinstance(task.control(name, specs[0].architecture)["psnr"], Measured)
+    fitted = {"own_decoder": None, "linear": len(task.pairs.train), "nearest": len(task.pairs.train)}
+    for name, count in fitted.items():
+        psnr = task.control(name, specs[0].architecture)["psnr"]
+        assert isinstance(psnr, Measured)
+        assert psnr.conditions.get("training_pictures") == count
+
+
+def test_controls_are_fitted_to_as_many_pictures_as_memory_holds(spec_of, monkeypatch):
+    task = prepare(spec_of().settings).task
+    monkeypatch.setattr("harness.trials.tasks.reconstructing.FITTED_VALUES", 5 * 3 * SIZE**2 + 1)
+    assert len(task.fitted_to) == 5
+    psnr = task.control("linear", tiny_decoder())["psnr"]
+    assert psnr.conditions["training_pictures"] == 5
 
 
 @pytest.mark.slow

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_decoding import SIZE, decoding_spec, lay_out_prepared, prepared_data
+from tiny_decoding import SIZE, decoding_spec, lay_out_prepared, pictures, prepared_data
 
+from harness.cli import main
 from harness.data.crop import square
 from harness.models.autoencoder import load_matching
 from harness.records.errors import UserError
 from harness.trials.prepared import prepare
+from harness.trials.run import run_trial
 
 CPU, COUNT = torch.device("cpu"), 6
 
@@ -82,6 +84,21 @@ def test_what_is_scored_on_is_of_a_trials_identity_and_where_it_lies_is_not(spec
     assert spec_of(f"task.scored_on={{path: {moved}}}").protocol.fingerprint == scored.protocol.fingerprint
     Image.new("RGB", (30, 30)).save(moved / "val2017" / f"{0:012}.jpg")
     assert spec_of(f"task.scored_on={{path: {moved}}}").protocol.fingerprint != scored.protocol.fingerprint
+
+
+def test_it_is_not_scored_again_on_other_pictures_unasked(place, spec_of, coco, tmp_path, refusal, capsys):
+    setting = f"task.scored_on={{path: {coco}}}"
+    record = run_trial(spec_of(setting, "recipe.steps=2"), tmp_path / "attempt")
+    words = ["evaluate", record.key, f"out={place}/runs", *pictures(place)]
+    sentence = refusal(*words)
+    assert "was scored on COCO's val2017" in sentence
+    assert "'task.scored_on={path: FOLDER, split: val2017}', or task.scored_on=null" in sentence
+    assert main([*words, setting, "--json"]) == 0
+    psnr = json.loads(capsys.readouterr().out)["psnr"]
+    assert psnr["value"] == pytest.approx(record.quantities["psnr"].value, rel=1e-5)
+    assert main([*words, "task.scored_on=null", "--json"]) == 0
+    other = json.loads(capsys.readouterr().out)["psnr"]
+    assert (psnr["conditions"]["data"], other["conditions"]["data"]) == ("COCO val2017", "image_folder")
 
 
 def test_a_folder_that_is_not_whole_is_refused(spec_of, coco):

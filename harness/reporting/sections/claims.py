@@ -69,9 +69,12 @@ same noise).{% else %}no rung has scores of two seeds that count (beaten rungs d
 verdict.{% endif %}</li>
 {% endfor %}
 {% if published %}
-<li><b>&ldquo;About the same&rdquo;</b> is supported where the change is proved to lie within {% for rule, _ in rules %}
-&plusmn;{{ "%g" % (rule.same_within * 100) }}% ({{ rule.title }}){{ ", " if not loop.last }}{% endfor %}, margins that
-were fixed before the run. No proof of a difference is no proof of equality: it is inconclusive.</li>
+{% if margins %}
+<li><b>&ldquo;About the same&rdquo;</b> is supported where the change is proved to lie within
+{% for margin, title in margins %}&plusmn;{{ "%g" % (margin * 100) }}% ({{ title }}){{ ", " if not loop.last }}{%
+endfor %}, margins that were fixed before the run. No proof of a difference is no proof of equality: it is
+inconclusive.</li>
+{% endif %}
 <li><b>Counts</b> are exact: the sign decides the direction.{% if laptop %} They are judged on the deployment twin
 {%- if twin %}, {{ twin }}{% endif %}; those of the small networks that were trained are no evidence.{% endif %}</li>
 <li><b>Latency</b> decides only where it was measured on the device that the claim is about; then the intervals of the
@@ -133,6 +136,7 @@ def content(frames: Frames) -> Content | None:
         "rows": [(row_heads[rung], _cells(rung, frames)) for rung in compared],
         "titles": [*(rule.title for rule in definition.claims), "The caption"],
         "rules": [(rule, definition.column(rule.quantity)) for rule in definition.claims],
+        "margins": [(rule.same_within, rule.title) for rule in definition.claims if rule.same_within is not None],
         "published": bool(published.rows),
         "caption": published.caption,
         "notes": () if SHOW_NOTES & set(definition.sections) else published.notes,

@@ -152,7 +152,7 @@ def _undertrained(frames: Frames) -> Note | None:
         return None
     who, most = _falls_text(falling, frames)
     text = (
-        f"{who}: the validation loss still falls over the last third of the steps, by {most}. "
+        f"{who}: the validation loss still falls over the last third of the steps, by {most} (of where it ends). "
         "Quality here is that of a short training."
     )
     chip = f"{len(falling)} of {len(frames.study.subjects)} undertrained"

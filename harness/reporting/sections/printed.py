@@ -3,8 +3,11 @@ each processor and for each score that is not the printed one."""
 
 from collections.abc import Sequence
 
+from harness.measure.statistics import noise_of
 from harness.reporting.cells import Text, heads, spread_text, value_text
 from harness.reporting.definition import Column
+from harness.reporting.format import number
+from harness.reporting.frames import Estimate
 from harness.reporting.section import Content, Frames, Section
 
 TEMPLATE = """
@@ -31,7 +34,8 @@ endif %}</th></tr>
 <span class="spread">{{ cell[1] }}</span>{% endif %}{% endif %}</td>{% endfor %}</tr>
 {% endfor %}
 </tbody></table></div>
-<p class="scale">Below a value of ours: the lowest and the highest of its seeds, or its instrument's interval.</p>
+<p class="scale">Below a score of ours: the 95% interval of its mean over seeds; below a latency its
+instrument's interval.</p>
 {% for note in notes %}
 <p class="scale">{{ note }}</p>
 {% endfor %}
@@ -62,15 +66,27 @@ def content(frames: Frames) -> Content | None:
 
 
 def _ours(frames: Frames, name: str, columns: Sequence[Column | None]) -> list[tuple[Text, str] | None]:
-    """With the range of its seeds, or the instrument's interval."""
+    """With the interval of its mean over seeds, or the instrument's."""
     cells: list[tuple[Text, str] | None] = []
     for column in columns:
         if column is None:
             cells.append(None)
             continue
         estimate = frames.estimates[name, column.quantity]
-        cells.append((value_text(estimate, column), spread_text(estimate, column)))
+        interval = _of_mean(frames, estimate) if column.spread == "seeds" else spread_text(estimate, column)
+        cells.append((value_text(estimate, column), interval))
     return cells
+
+
+def _of_mean(frames: Frames, estimate: Estimate) -> str:
+    """By the noise of all rungs; of a beaten one, which is no part of it, by its own seeds. Empty where it has one."""
+    noise = frames.tests.noises.get(estimate.quantity)
+    if noise is None or estimate.subject not in noise.groups:
+        noise = noise_of({estimate.subject: dict(enumerate(estimate.values))})
+    if noise is None:
+        return ""
+    mean = noise.contrast({estimate.subject: 1.0})
+    return f"{number(mean.low)} to {number(mean.high)}"
 
 
 SECTION = Section(

@@ -25,8 +25,9 @@ of the other: D stays as it began, though its optimiser counts these steps, as t
 The validation loss is |x_hat - x|^2 on held-out pictures, whatever a training minimises; of patches, those in the
 middle.
 
-What the sources do otherwise: D's hinge loss is half of the sum there, which AdamW does not see; its norms are over the
-batch; the logarithm of a learned variance divides L_own, which their settings leave at 1.
+What the sources do otherwise: D's hinge loss is half of the sum there, which AdamW sees only where the gradient is
+clipped; its norms are over the batch; the logarithm of a learned variance divides L_own, which their settings leave
+at 1.
 """
 
 import contextlib

@@ -40,6 +40,11 @@ def scoring_settings(trained: TrainedNetwork, overrides: Sequence[str]) -> Setti
     if named := next((name for name in chosen if f"{name}.".startswith(f"{NOT_SCORED}.")), None):
         raise UserError(f"{named} is measured when a decoder has been trained, and not of one afterwards; leave it out")
     recorded = {} if trained.record is None else trained.record.protocol["task"]
+    if (of := recorded.get("scored_on")) and not any(name.partition(".")[2].startswith("scored_on") for name in chosen):
+        raise UserError(
+            f"{trained.title} was scored on COCO's {of['split']}, which says where on the command line; give "
+            f"'task.scored_on={{path: FOLDER, split: {of['split']}}}', or task.scored_on=null for held-out pictures"
+        )
     own = {
         "task": "decode",
         "autoencoder": "trained",

@@ -58,7 +58,9 @@ class Autoencode(Reconstructing):
         """With the picture's channels."""
         assert isinstance(architecture, OwnAutoencoderConfig)
         if reason := architecture.why_not_latent(self.side):
-            raise UserError(f"objective.patch={self.side} does not fit the autoencoder: {reason}; give another patch")
+            patch = self.minimised.patch
+            side, other = ("data.size", "size") if patch is None else ("objective.patch", "patch")
+            raise UserError(f"{side}={self.side} does not fit the autoencoder: {reason}; give another {other}")
         return with_edits(architecture, {"decoder.image_channels": self.images.channels})
 
     def told(self, trial: str) -> Training:
@@ -69,4 +71,5 @@ class Autoencode(Reconstructing):
 
     def control(self, _name: str, base: ArchitectureConfig) -> Mapping[str, Quantity]:
         pictures = (each for _, each in self.training_pairs(resolve_device(self.settings.recipe.device)))
-        return self.scored(LinearAutoencoder(pictures, base.downsampling, base.latent_channels))
+        linear = LinearAutoencoder(pictures, base.downsampling, base.latent_channels)
+        return self.scored(linear, training_pictures=len(self.fitted_to))

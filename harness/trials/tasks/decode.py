@@ -212,7 +212,8 @@ class Decode(Reconstructing):
         return dict(self.autoencoder.decoded_by) if name == "own_decoder" else {}
 
     def control(self, name: str, _base: ArchitectureConfig) -> Mapping[str, Quantity]:
-        return self.scored(self._simple(name, resolve_device(self.settings.recipe.device)))
+        fitted = {} if name == "own_decoder" else {"training_pictures": len(self.fitted_to)}
+        return self.scored(self._simple(name, resolve_device(self.settings.recipe.device)), **fitted)
 
     def own_decoder(self, device: torch.device) -> Make:
         """The autoencoder's."""

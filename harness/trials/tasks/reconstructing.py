@@ -150,13 +150,13 @@ class Reconstructing:
         write_grid(rows, work.artifact(self.config.judging.picture), columns=len(shown))
         return quantities
 
-    def scored(self, make: Make) -> dict[str, Quantity]:
-        """Of something that is not trained."""
+    def scored(self, make: Make, **conditions: Any) -> dict[str, Quantity]:
+        """Of something that is not trained, with its own conditions."""
         device = resolve_device(self.settings.recipe.device)
         scorer = self.scorer(device)
         for _, decoded, originals in self.decoded(make, device):
             scorer.add(decoded, originals)
-        return scorer.quantities(self.conditions)
+        return scorer.quantities({**self.conditions, **conditions})
 
     @property
     def conditions(self) -> dict[str, Any]:
@@ -175,10 +175,15 @@ class Reconstructing:
             done += len(decoded)
             yield done, decoded, to_uint8(pictures).cpu()
 
-    def training_pairs(self, device: torch.device) -> PairsOfTensors:
-        """Of as many training pictures as controls are fitted to, spread evenly; of latents the means."""
+    @property
+    def fitted_to(self) -> list[int]:
+        """The numbers of the training pictures that controls are fitted to, spread evenly."""
         most = min(FITTED, max(1, FITTED_VALUES // (self.pairs.channels * self.pairs.side**2)))
-        return self.parts(self.pairs.train, _spread(len(self.pairs.train), most), device)
+        return _spread(len(self.pairs.train), most)
+
+    def training_pairs(self, device: torch.device) -> PairsOfTensors:
+        """Of those; of latents the means."""
+        return self.parts(self.pairs.train, self.fitted_to, device)
 
     def scored_parts(self, numbers: list[int], device: torch.device) -> PairsOfTensors:
         return self.parts(self.originals, numbers, device)
